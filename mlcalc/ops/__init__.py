@@ -1,0 +1,5 @@
+"""Torch operators of mlcalc, each with a plain-torch twin."""
+
+from mlcalc.ops.exchange import exchange
+
+__all__ = ["exchange"]

