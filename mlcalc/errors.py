@@ -1,0 +1,35 @@
+"""Errors with a name, so that callers can tell them apart; each message says what to do about it."""
+
+from __future__ import annotations
+
+
+class MlcalcError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class UnknownElementError(MlcalcError, ValueError):
+    """A structure holds an element (or a mixture) the potential was not trained on."""
+
+
+class NonFiniteError(MlcalcError, ArithmeticError):
+    """Positions, cell, energies or forces are NaN or infinite."""
+
+
+class OverlapError(MlcalcError, ValueError):
+    """Atoms lie (almost) on top of each other."""
+
+
+class ModelFileError(MlcalcError, ValueError):
+    """A model file is missing, damaged, foreign, or does not reproduce its own reference."""
+
+
+class PluginError(MlcalcError, RuntimeError):
+    """The LAMMPS plugin cannot be found, built or loaded."""
+
+
+class TrainingError(MlcalcError, ValueError):
+    """Training data or settings that cannot work."""
+
+
+class WorkflowError(MlcalcError, RuntimeError):
+    """A workflow cannot start or go on."""
