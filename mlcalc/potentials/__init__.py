@@ -1,0 +1,8 @@
+"""Potentials: the contract, the architectures that keep it, and what follows from one derivative."""
+
+from mlcalc.potentials.base import Potential, PotentialInfo
+from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.registry import architectures, build, register
+from mlcalc.potentials.zbl import ZBL
+
+__all__ = ["ZBL", "NeuralPotential", "Potential", "PotentialInfo", "architectures", "build", "register"]

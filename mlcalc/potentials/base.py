@@ -65,6 +65,11 @@ class Potential(torch.nn.Module):
     info: PotentialInfo
     config: dict[str, Any]
 
+    # Python-only members, which torch.jit.script must not look at. Subclasses annotate buffers inside __init__: class
+    # annotations are strings here, and TorchScript cannot read those.
+    __jit_ignored_attributes__ = ("info", "config")
+    __jit_unused_properties__ = ("dtype",)
+
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights, which is also that of edge vectors and energies."""

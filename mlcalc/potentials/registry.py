@@ -1,0 +1,64 @@
+"""Architectures by name. A new one is one new file and one line here, or a call of ``register``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from mlcalc.potentials.base import PotentialInfo
+from mlcalc.potentials.neural import NeuralPotential
+
+# Import paths, so that asking for one architecture does not import the others' dependencies.
+_NETWORKS: dict[str, str] = {
+    "equivariant": "mlcalc.potentials.equivariant:EquivariantNetwork",
+    "schnet": "mlcalc.potentials.schnet:SchNetNetwork",
+}
+
+
+def register(name: str, path: str) -> None:
+    """Make a network known under ``name``.
+
+    Args:
+        name: what ``config["architecture"]`` says.
+        path: ``"package.module:Class"``; the class takes ``(n_elements, cutoff, **network)`` and has the integer
+            attributes ``layers`` and ``exchange_width``.
+
+    Raises:
+        ValueError: if the name is taken by another class, or the path has no colon.
+    """
+    if ":" not in path:
+        raise ValueError(f"{path!r} is not of the form 'package.module:Class'")
+    if _NETWORKS.get(name, path) != path:
+        raise ValueError(f"architecture {name!r} is already {_NETWORKS[name]}")
+    _NETWORKS[name] = path
+
+
+def architectures() -> tuple[str, ...]:
+    """Return the known names."""
+    return tuple(sorted(_NETWORKS))
+
+
+def build(config: dict[str, Any], info: PotentialInfo) -> NeuralPotential:
+    """Build a potential with fresh weights, zero reference energies and scale 1.
+
+    Args:
+        config: ``{"architecture": name, "network": keyword arguments of the network, "zbl": bool}``.
+        info: elements, cutoff and the rest; its ``layers`` must be that of the network.
+
+    Raises:
+        ValueError: if the architecture is unknown, its arguments do not fit, or ``info.layers`` is wrong.
+    """
+    name = config.get("architecture")
+    if name not in _NETWORKS:
+        raise ValueError(f"unknown architecture {name!r}; known: {', '.join(architectures())}")
+    module, _, attribute = _NETWORKS[name].partition(":")
+    network_class = getattr(import_module(module), attribute)
+    try:
+        network: torch.nn.Module = network_class(len(info.elements), info.cutoff, **config.get("network", {}))
+    except TypeError as error:
+        raise ValueError(f"settings of architecture {name!r} do not fit: {error}") from error
+    if network.layers != info.layers:
+        raise ValueError(f"info says {info.layers} layers, the {name} network has {network.layers}")
+    return NeuralPotential(network, info, config)
