@@ -1,0 +1,71 @@
+"""What all results share: JSON-ready dictionaries, atomic files, warnings with a name."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+
+class WorkflowWarning(UserWarning):
+    """A workflow finished, but its result should not be trusted as it stands."""
+
+
+class ConvergenceWarning(WorkflowWarning):
+    """A search stopped before it met its criterion."""
+
+
+def jsonable(value: Any) -> Any:
+    """Turn arrays, paths, Atoms and nested containers into plain JSON types; NaN and infinities become None."""
+    if isinstance(value, Atoms):
+        return {
+            "symbols": value.get_chemical_symbols(),
+            "positions": value.positions.tolist(),
+            "cell": value.cell.array.tolist(),
+            "pbc": value.pbc.tolist(),
+        }
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return value
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a kill at any moment leaves either the old or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write ``document`` (anything ``jsonable`` takes) atomically."""
+    write_bytes(path, (json.dumps(jsonable(document), indent=1) + "\n").encode())
+
+
+def describe_calculator(calculator: Any) -> str:
+    """Name a calculator in a result's settings: its class and what it was told."""
+    kind = type(calculator)
+    text = f"{kind.__module__}.{kind.__qualname__}"
+    parameters = getattr(calculator, "parameters", None)
+    if parameters:
+        text += f"({', '.join(f'{key}={parameters[key]!r}' for key in sorted(parameters))})"
+    return text

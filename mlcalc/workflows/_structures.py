@@ -1,0 +1,62 @@
+"""One way in for structures: ASE Atoms, pymatgen Structure or Molecule; and what every workflow asks of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import spglib
+from ase import Atoms
+
+from mlcalc.errors import NonFiniteError, WorkflowError
+
+
+def as_atoms(structure: Any) -> Atoms:
+    """Return a copy of ``structure`` as ASE Atoms without a calculator.
+
+    Args:
+        structure: ``ase.Atoms``, or a pymatgen ``Structure`` or ``Molecule`` (anything ``AseAtomsAdaptor`` takes).
+
+    Raises:
+        WorkflowError: not a structure, or no atoms in it.
+        NonFiniteError: NaN or infinite positions or cell.
+    """
+    if isinstance(structure, Atoms):
+        atoms = structure.copy()
+    elif hasattr(structure, "species") and hasattr(structure, "cart_coords"):
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        converted = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        atoms = Atoms(
+            converted.numbers,
+            positions=converted.positions,
+            cell=converted.cell,
+            pbc=converted.pbc,
+            info=converted.info,
+        )
+    else:
+        raise WorkflowError(f"expected ase.Atoms or a pymatgen Structure, got {type(structure).__name__}")
+    if len(atoms) == 0:
+        raise WorkflowError("the structure has no atoms")
+    if not np.isfinite(atoms.positions).all():
+        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1)).tolist()
+        raise NonFiniteError(f"positions of atoms {bad} are NaN or infinite")
+    if not np.isfinite(atoms.cell.array).all():
+        raise NonFiniteError("the cell holds NaN or infinite numbers")
+    return atoms
+
+
+def space_group(atoms: Atoms, symprec: float) -> str | None:
+    """Return the space group as ``"Fd-3m (227)"``; None for what is not periodic in three directions."""
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        return None
+    try:
+        return spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=symprec)
+    except spglib.SpglibError:
+        return None
+
+
+def require_periodic(atoms: Atoms, purpose: str) -> None:
+    """Raise WorkflowError unless ``atoms`` is periodic in three directions."""
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise WorkflowError(f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}")
