@@ -33,3 +33,7 @@ class TrainingError(MlcalcError, ValueError):
 
 class WorkflowError(MlcalcError, RuntimeError):
     """A workflow cannot start or go on."""
+
+
+class GeneratorError(MlcalcError, ValueError):
+    """A generator cannot meet its constraints, or gave up after a stated number of attempts."""

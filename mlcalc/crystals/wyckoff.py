@@ -1,0 +1,174 @@
+"""Wyckoff positions of the 230 space groups (tables from PyXtal), counted per primitive cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mlcalc.errors import MlcalcError
+
+# Rows: primitive lattice vectors in units of the conventional ones, by centring letter (R: obverse, hexagonal axes).
+_CENTRINGS: dict[str, list[list[float]]] = {
+    "P": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "A": [[1, 0, 0], [0, 1 / 2, -1 / 2], [0, 1 / 2, 1 / 2]],
+    "C": [[1 / 2, 1 / 2, 0], [-1 / 2, 1 / 2, 0], [0, 0, 1]],
+    "I": [[-1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [1 / 2, 1 / 2, -1 / 2]],
+    "F": [[0, 1 / 2, 1 / 2], [1 / 2, 0, 1 / 2], [1 / 2, 1 / 2, 0]],
+    "R": [[2 / 3, 1 / 3, 1 / 3], [-1 / 3, 1 / 3, 1 / 3], [-1 / 3, -2 / 3, 1 / 3]],
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One Wyckoff position.
+
+    Attributes:
+        letter: Wyckoff letter.
+        multiplicity: atoms per primitive cell.
+        free: free coordinates; a position without any can be occupied once only.
+    """
+
+    letter: str
+    multiplicity: int
+    free: int
+
+
+@lru_cache(maxsize=230)
+def group(number: int) -> Any:
+    """Return PyXtal's table of one space group.
+
+    Raises:
+        MlcalcError: PyXtal is not installed.
+        ValueError: not a space group number.
+    """
+    if not 1 <= number <= 230:
+        raise ValueError(f"space group numbers go from 1 to 230, not {number}")
+    try:
+        from pyxtal.symmetry import Group
+    except ImportError as error:
+        raise MlcalcError("symmetric random search needs PyXtal: pip install 'mlcalc[generators]'") from error
+    return Group(number)
+
+
+def primitive_vectors(number: int) -> np.ndarray:
+    """Return (3, 3) rows: primitive lattice vectors in units of the conventional ones."""
+    return np.array(_CENTRINGS[group(number).symbol[0]])
+
+
+@lru_cache(maxsize=230)
+def sites(number: int) -> tuple[Site, ...]:
+    """Return the Wyckoff positions of a space group, general position first."""
+    table = group(number)
+    per_cell = round(1 / np.linalg.det(primitive_vectors(number)))
+    return tuple(Site(w.letter, w.multiplicity // per_cell, int(w.get_dof())) for w in table)
+
+
+@lru_cache(maxsize=230)
+def _kinds(number: int) -> tuple[tuple[int, int], ...]:
+    """(multiplicity, how often sites of it can be used, -1 = any number), one entry a multiplicity and freedom."""
+    fixed: dict[int, int] = {}
+    free: set[int] = set()
+    for site in sites(number):
+        if site.free:
+            free.add(site.multiplicity)
+        else:
+            fixed[site.multiplicity] = fixed.get(site.multiplicity, 0) + 1
+    # A multiplicity with a free site needs no bookkeeping of its fixed ones to decide whether a count can be reached.
+    kinds = [(m, -1) for m in free] + [(m, c) for m, c in fixed.items() if m not in free]
+    return tuple(sorted(kinds, reverse=True))
+
+
+def _stock(number: int, used: frozenset[str]) -> tuple[int, ...]:
+    """How many sites of each kind are left."""
+    left = []
+    for multiplicity, count in _kinds(number):
+        if count >= 0:
+            taken = sum(1 for s in sites(number) if s.letter in used and s.multiplicity == multiplicity)
+            count -= taken
+        left.append(count)
+    return tuple(left)
+
+
+@lru_cache(maxsize=200_000)
+def _reachable(number: int, counts: tuple[int, ...], stock: tuple[int, ...], kind: int) -> bool:
+    """Whether every count is a sum of multiplicities, fixed sites being shared among the elements."""
+    if not counts:
+        return True
+    if counts[0] == 0:
+        return _reachable(number, counts[1:], stock, 0)
+    kinds = _kinds(number)
+    if kind == len(kinds):
+        return False
+    multiplicity = kinds[kind][0]
+    most = counts[0] // multiplicity
+    if stock[kind] >= 0:
+        most = min(most, stock[kind])
+    for uses in range(most, -1, -1):
+        left = stock if stock[kind] < 0 else (*stock[:kind], stock[kind] - uses, *stock[kind + 1 :])
+        if _reachable(number, (counts[0] - uses * multiplicity, *counts[1:]), left, kind + 1):
+            return True
+    return False
+
+
+def compatible(number: int, counts: tuple[int, ...]) -> bool:
+    """Say whether atoms of each element fit on the Wyckoff positions of a space group.
+
+    Args:
+        number: space group.
+        counts: atoms of each element per primitive cell.
+    """
+    return _reachable(number, tuple(sorted(counts, reverse=True)), _stock(number, frozenset()), 0)
+
+
+def draw_sites(number: int, counts: tuple[int, ...], rng: np.random.Generator) -> list[list[Site]] | None:
+    """Draw Wyckoff positions for each element, uniformly at each step among those that leave the rest possible.
+
+    Args:
+        number: space group.
+        counts: atoms of each element per primitive cell.
+        rng: source of randomness.
+
+    Returns:
+        One list of sites an element, or None where the counts do not fit.
+    """
+    if not compatible(number, counts):
+        return None
+    drawn: list[list[Site]] = []
+    used: frozenset[str] = frozenset()
+    for k in range(len(counts)):
+        mine: list[Site] = []
+        missing = counts[k]
+        while missing:
+            options = []
+            for site in sites(number):
+                if site.multiplicity > missing or (not site.free and site.letter in used):
+                    continue
+                now = used if site.free else used | {site.letter}
+                rest = (missing - site.multiplicity, *counts[k + 1 :])
+                if _reachable(number, rest, _stock(number, now), 0):
+                    options.append((site, now))
+            site, used = options[int(rng.integers(len(options)))]
+            mine.append(site)
+            missing -= site.multiplicity
+        drawn.append(mine)
+    return drawn
+
+
+def place(number: int, site: Site, rng: np.random.Generator) -> np.ndarray:
+    """Occupy a Wyckoff position at a random point of its free coordinates.
+
+    Returns:
+        (multiplicity, 3) fractional coordinates in the primitive cell.
+    """
+    position = group(number).get_wp_by_letter(site.letter)
+    conventional = position.apply_ops(rng.random(3))
+    scaled = conventional @ np.linalg.inv(primitive_vectors(number))
+    scaled -= np.floor(scaled)
+    kept: list[np.ndarray] = []
+    for point in scaled:
+        if all(np.abs((point - other + 0.5) % 1.0 - 0.5).max() > 1e-7 for other in kept):
+            kept.append(point)
+    return np.array(kept)

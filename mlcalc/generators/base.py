@@ -1,0 +1,161 @@
+"""The contract between generators and everything that takes candidate crystals."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from math import gcd
+from typing import Any
+
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.formula import Formula
+
+from mlcalc.errors import GeneratorError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a candidate came from.
+
+    Attributes:
+        generator: name of the generator.
+        seed: seed of the sampling run; None for structures that were not sampled.
+        index: position in that run; ``(generator, model_hash, constraints, seed, index)`` fixes the candidate.
+        model_hash: hash of the generative model's weights, None without a model.
+        requested_space_group: number that was asked for, None if nothing was.
+        found_space_group: number found in the finished structure, None if none was.
+        log_probability: natural logarithm of the model's probability (density), None without a model.
+        details: anything else worth keeping; JSON-ready.
+    """
+
+    generator: str
+    seed: int | None = None
+    index: int = 0
+    model_hash: str | None = None
+    requested_space_group: int | None = None
+    found_space_group: int | None = None
+    log_probability: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary; ``from_dict`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Provenance:
+        """Build from ``to_dict`` output."""
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A crystal to be tried: atoms and where they came from."""
+
+    atoms: Atoms
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What every sampled crystal must satisfy, by construction.
+
+    Attributes:
+        elements: elements present, each at least once. Not needed with ``formula``.
+        formula: the cell holds a whole number of these formula units, e.g. ``"MgAl2O4"`` (reduced first).
+        n_atoms: smallest and largest number of atoms in the primitive cell.
+        space_groups: numbers allowed; empty means all 230.
+        volume_per_atom: smallest and largest volume per atom, Å³; None leaves the range to the generator.
+    """
+
+    elements: tuple[str, ...] = ()
+    formula: str | None = None
+    n_atoms: tuple[int, int] = (1, 8)
+    space_groups: tuple[int, ...] = ()
+    volume_per_atom: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what no crystal can satisfy."""
+        if not self.elements and not self.formula:
+            raise GeneratorError("constraints name neither elements nor a formula")
+        try:
+            unit = Formula(self.formula).count() if self.formula else {}
+        except ValueError as error:
+            raise GeneratorError(f"{self.formula!r} is not a chemical formula") from error
+        for symbol in (*self.elements, *unit):
+            if not 0 < atomic_numbers.get(symbol, 0):
+                raise GeneratorError(f"{symbol!r} is not a chemical element")
+        if len(set(self.elements)) < len(self.elements):
+            raise GeneratorError(f"elements named twice: {' '.join(self.elements)}")
+        if self.elements and unit and set(self.elements) != set(unit):
+            raise GeneratorError(f"formula {self.formula} does not hold exactly the elements {' '.join(self.elements)}")
+        low, high = self.n_atoms
+        if not 1 <= low <= high:
+            raise GeneratorError(f"the range of atoms per cell must satisfy 1 <= {low} <= {high}")
+        wrong = [number for number in self.space_groups if not 1 <= number <= 230]
+        if wrong:
+            raise GeneratorError(f"space group numbers go from 1 to 230, not {wrong}")
+        if self.volume_per_atom and not 0 < self.volume_per_atom[0] <= self.volume_per_atom[1]:
+            raise GeneratorError(f"impossible range of volumes per atom: {self.volume_per_atom} Å³")
+
+    def species(self) -> tuple[str, ...]:
+        """Elements of every candidate, in the order of ``compositions``."""
+        return tuple(Formula(self.formula).count()) if self.formula else self.elements
+
+    def compositions(self) -> list[tuple[int, ...]]:
+        """Return every allowed number of atoms of each element in the primitive cell.
+
+        Raises:
+            GeneratorError: nothing fits the range of atoms.
+        """
+        low, high = self.n_atoms
+        species = self.species()
+        if self.formula:
+            counts = tuple(Formula(self.formula).count().values())
+            unit = [c // reduce(gcd, counts) for c in counts]
+            found = [
+                tuple(z * c for c in unit) for z in range(1, high // sum(unit) + 1) if low <= z * sum(unit) <= high
+            ]
+        else:
+            found = [c for n in range(low, high + 1) for c in _parts(n, len(species))]
+        if not found:
+            what = (
+                f"whole formula units of {self.formula}"
+                if self.formula
+                else f"one atom of each of {len(species)} elements"
+            )
+            raise GeneratorError(f"no cell of {low} to {high} atoms holds {what}; widen n_atoms")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+
+def _parts(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Every way to write ``total`` as an ordered sum of ``parts`` positive integers."""
+    if parts == 1:
+        if total >= 1:
+            yield (total,)
+        return
+    for first in range(1, total - parts + 2):
+        for rest in _parts(total - first, parts - 1):
+            yield (first, *rest)
+
+
+class Generator(ABC):
+    """Something that proposes crystals."""
+
+    name: str
+
+    @abstractmethod
+    def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
+        """Yield ``n`` candidates that satisfy ``constraints``.
+
+        The same seed gives the same candidates, and the first m of n are those that ``sample(m, …)`` gives.
+
+        Raises:
+            GeneratorError: the constraints cannot be met, or were not met within a bounded number of attempts.
+        """

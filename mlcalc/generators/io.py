@@ -1,0 +1,116 @@
+"""Candidates on disk: one multi-frame extended XYZ file, or a folder of CIF files with one JSON of provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from mlcalc.errors import GeneratorError
+from mlcalc.generators.base import Candidate, Provenance
+
+_KEY = "mlcalc_provenance"
+_SIDE_FILE = "provenance.json"
+
+
+def write_candidates(path: str | Path, candidates: Iterable[Candidate]) -> int:
+    """Write candidates to ``path``: extended XYZ if it ends in ``.extxyz`` or ``.xyz``, else a folder of CIF files.
+
+    The extended XYZ file is written beside its final name and renamed, so that it is whole or not there.
+
+    Returns:
+        How many were written.
+    """
+    path = Path(path)
+    if path.suffix not in (".extxyz", ".xyz"):
+        return _write_cifs(path, candidates)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    count = 0
+    with temporary.open("w", encoding="utf-8") as file:
+        for candidate in candidates:
+            ase.io.write(file, _with_info(candidate), format="extxyz")
+            count += 1
+    os.replace(temporary, path)
+    return count
+
+
+def read_candidates(path: str | Path) -> Iterator[Candidate]:
+    """Read candidates back, or take every frame of any file ASE can read as a candidate of its own.
+
+    Args:
+        path: a file, or a folder of CIF files.
+
+    Raises:
+        GeneratorError: nothing there, or a file that cannot be read (named).
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield from _read_folder(path)
+        return
+    if not path.exists():
+        raise GeneratorError(f"{path}: no such file or folder of candidates")
+    for index, atoms in enumerate(_read(path)):
+        yield _from_info(atoms, path, index)
+
+
+def _with_info(candidate: Candidate) -> Atoms:
+    atoms = candidate.atoms.copy()
+    atoms.calc = None
+    p = candidate.provenance
+    atoms.info[_KEY] = json.dumps(p.to_dict())
+    # The two that people look for, in plain sight.
+    atoms.info["generator"] = p.generator
+    if p.found_space_group is not None:
+        atoms.info["space_group"] = p.found_space_group
+    return atoms
+
+
+def _from_info(atoms: Atoms, path: Path, index: int) -> Candidate:
+    stored = atoms.info.pop(_KEY, None)
+    if stored is None:
+        return Candidate(atoms, Provenance(generator="file", index=index, details={"file": str(path)}))
+    atoms.info.pop("generator", None)
+    atoms.info.pop("space_group", None)
+    # ASE turns what looks like JSON into dictionaries on reading.
+    return Candidate(atoms, Provenance.from_dict(stored if isinstance(stored, dict) else json.loads(stored)))
+
+
+def _read(path: Path) -> list[Atoms]:
+    try:
+        frames = ase.io.read(path, index=":")
+    except Exception as error:
+        raise GeneratorError(f"{path}: cannot be read as a structure ({type(error).__name__}: {error})") from error
+    return frames if isinstance(frames, list) else [frames]
+
+
+def _write_cifs(folder: Path, candidates: Iterable[Candidate]) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    provenance: dict[str, dict[str, object]] = {}
+    for candidate in candidates:
+        name = f"{len(provenance):05d}_{candidate.atoms.get_chemical_formula(empirical=True)}.cif"
+        ase.io.write(folder / name, candidate.atoms, format="cif")
+        provenance[name] = candidate.provenance.to_dict()
+    temporary = folder / f".{_SIDE_FILE}.tmp"
+    temporary.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
+    os.replace(temporary, folder / _SIDE_FILE)
+    return len(provenance)
+
+
+def _read_folder(folder: Path) -> Iterator[Candidate]:
+    files = sorted(folder.glob("*.cif"))
+    if not files:
+        raise GeneratorError(f"{folder}: a folder without CIF files")
+    side = folder / _SIDE_FILE
+    known = json.loads(side.read_text(encoding="utf-8")) if side.exists() else {}
+    for index, file in enumerate(files):
+        for atoms in _read(file):
+            if file.name in known:
+                atoms.info = {}
+                yield Candidate(atoms, Provenance.from_dict(known[file.name]))
+            else:
+                yield _from_info(atoms, file, index)

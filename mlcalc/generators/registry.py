@@ -1,0 +1,30 @@
+"""Generators by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mlcalc.errors import GeneratorError
+from mlcalc.generators.base import Generator
+
+
+def _random(**options: Any) -> Generator:
+    from mlcalc.generators.random import RandomGenerator
+
+    return RandomGenerator(**options)
+
+
+#: A new generator is one file and one line here.
+GENERATORS: dict[str, Callable[..., Generator]] = {"random": _random}
+
+
+def make_generator(name: str, **options: Any) -> Generator:
+    """Build a generator by name.
+
+    Raises:
+        GeneratorError: unknown name.
+    """
+    if name not in GENERATORS:
+        raise GeneratorError(f"unknown generator {name!r}; there are: {', '.join(sorted(GENERATORS))}")
+    return GENERATORS[name](**options)
