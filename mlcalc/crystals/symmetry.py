@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import spglib
 from ase import Atoms
 
@@ -24,7 +24,7 @@ class SpaceGroup:
     symprec: float
 
 
-def _spglib_cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spglib_cell(atoms: Atoms) -> Any:
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
 
 
@@ -75,9 +75,7 @@ def primitive_cell(atoms: Atoms, symprec: float = 1e-2) -> Atoms:
 def _standardized(atoms: Atoms, symprec: float, primitive: bool) -> Atoms:
     result = None
     if find_space_group(atoms, symprec) is not None:
-        result = spglib.standardize_cell(
-            _spglib_cell(atoms), to_primitive=primitive, no_idealize=False, symprec=symprec
-        )
+        result = spglib.standardize_cell(_spglib_cell(atoms), to_primitive=primitive, symprec=symprec)
     if result is None:
         raise ValueError(f"no symmetry found at symprec={symprec} Å; try another tolerance")
     cell, scaled, numbers = result

@@ -85,7 +85,7 @@ class Constraints:
         except ValueError as error:
             raise GeneratorError(f"{self.formula!r} is not a chemical formula") from error
         for symbol in (*self.elements, *unit):
-            if not 0 < atomic_numbers.get(symbol, 0):
+            if atomic_numbers.get(symbol, 0) < 1:
                 raise GeneratorError(f"{symbol!r} is not a chemical element")
         if len(set(self.elements)) < len(self.elements):
             raise GeneratorError(f"elements named twice: {' '.join(self.elements)}")
