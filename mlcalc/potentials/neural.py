@@ -69,8 +69,8 @@ class NeuralPotential(Potential):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
-        """Return (N,) energies in eV; see ``Potential.forward``."""
+        """Return energies in eV, of all atoms or, where the network was told, of the owned ones."""
         energies = self.scale * self.network(species, edge_index, edge_vectors, extra)
         if self.zbl is not None:
             energies = energies + self.zbl(species, edge_index, edge_vectors, extra)
-        return energies + self.reference_energies[species]
+        return energies + self.reference_energies[species[: energies.shape[0]]]

@@ -40,25 +40,36 @@ def architectures() -> tuple[str, ...]:
     return tuple(sorted(_NETWORKS))
 
 
-def build(config: dict[str, Any], info: PotentialInfo) -> NeuralPotential:
-    """Build a potential with fresh weights, zero reference energies and scale 1.
+def network_layers(config: dict[str, Any]) -> int:
+    """Return the number of message-passing layers that the configured network has; arguments as in ``build``."""
+    return int(_network(config, 1, 1.0).layers)  # type: ignore[arg-type]
 
-    Args:
-        config: ``{"architecture": name, "network": keyword arguments of the network, "zbl": bool}``.
-        info: elements, cutoff and the rest; its ``layers`` must be that of the network.
 
-    Raises:
-        ValueError: if the architecture is unknown, its arguments do not fit, or ``info.layers`` is wrong.
-    """
+def _network(config: dict[str, Any], n_elements: int, cutoff: float) -> torch.nn.Module:
     name = config.get("architecture")
     if name not in _NETWORKS:
         raise ValueError(f"unknown architecture {name!r}; known: {', '.join(architectures())}")
     module, _, attribute = _NETWORKS[name].partition(":")
     network_class = getattr(import_module(module), attribute)
     try:
-        network: torch.nn.Module = network_class(len(info.elements), info.cutoff, **config.get("network", {}))
+        network: torch.nn.Module = network_class(n_elements, cutoff, **config.get("network", {}))
     except TypeError as error:
         raise ValueError(f"settings of architecture {name!r} do not fit: {error}") from error
+    return network
+
+
+def build(config: dict[str, Any], info: PotentialInfo, dtype: torch.dtype | None = None) -> NeuralPotential:
+    """Build a potential with fresh weights, zero reference energies and scale 1.
+
+    Args:
+        config: ``{"architecture": name, "network": keyword arguments of the network, "zbl": bool}``.
+        info: elements, cutoff and the rest; its ``layers`` must be that of the network.
+        dtype: of weights and tables (coupling coefficients are then exact to that type); None leaves torch's default.
+
+    Raises:
+        ValueError: if the architecture is unknown, its arguments do not fit, or ``info.layers`` is wrong.
+    """
+    network = _network(config, len(info.elements), info.cutoff)
     if network.layers != info.layers:
-        raise ValueError(f"info says {info.layers} layers, the {name} network has {network.layers}")
-    return NeuralPotential(network, info, config)
+        raise ValueError(f"info says {info.layers} layers, the {config['architecture']} network has {network.layers}")
+    return NeuralPotential(network if dtype is None else network.to(dtype), info, config)

@@ -60,10 +60,13 @@ class ZBL(Potential):
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return (N,) energies in eV, half of each pair's energy on each of its two atoms."""
+        n = species.shape[0]
+        if extra is not None and "owned" in extra:
+            n = extra["owned"].shape[0]
         pair = species[edge_index[0]] * self.n_elements + species[edge_index[1]]
         distance = torch.linalg.norm(edge_vectors, dim=1)
         energy = 0.5 * self.bare(pair, distance) * _switch(distance / self.outer[pair])
-        return edge_vectors.new_zeros(species.shape[0]).index_add(0, edge_index[0], energy)
+        return edge_vectors.new_zeros(n).index_add(0, edge_index[0], energy)
 
     def bare(self, pair: Tensor, distance: Tensor) -> Tensor:
         """Return the unswitched pair energy (E,) in eV.

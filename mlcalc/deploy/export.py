@@ -1,0 +1,77 @@
+"""Model files: writing a potential as a TorchScript program that carries its own reference."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+
+import torch
+
+from mlcalc.deploy import _document
+from mlcalc.deploy._files import atomic_path
+from mlcalc.deploy._reference import make_reference
+from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
+from mlcalc.potentials.base import Potential
+from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.registry import build
+
+
+def export(
+    potential: Potential, path: str | os.PathLike[str], dtype: str | torch.dtype = "float64"
+) -> ScriptedPotential:
+    """Write a model file for ASE and LAMMPS, atomically, and return it as loaded back and checked.
+
+    The program stays as scripted: freezing would fix the weights' dtype, and ``optimize_for_inference`` drops what
+    the derivative with respect to the edge vectors needs.
+
+    Args:
+        potential: any potential; it is not changed.
+        path: by convention ``NAME.pt``.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: if the dtype is another one, the potential cannot be scripted, or gives NaN or infinity on its
+            reference structure.
+        ModelFileError: if the written file does not reproduce its reference.
+        FileNotFoundError: if the folder does not exist.
+    """
+    kind = _document.dtype_from(dtype)
+    rounded = in_dtype(potential, kind)
+    exact = in_dtype(rounded, torch.float64)
+    scripted = _script(rounded)
+    document = _document.model_document(
+        config=potential.config,
+        info=potential.info,
+        dtype=kind,
+        exchange_width=int(getattr(potential, "exchange_width", 0)),
+        reference=make_reference(exact, scripted, kind).to_dict(),
+    )
+    with atomic_path(path) as temporary:
+        torch.jit.save(scripted, str(temporary), _extra_files={DOCUMENT_NAME: _document.dump(document)})
+        loaded = load_model(temporary)
+    return loaded
+
+
+def in_dtype(potential: Potential, dtype: torch.dtype) -> Potential:
+    """Return a copy in evaluation mode, on the CPU, without gradients of weights.
+
+    A network is rebuilt rather than converted, so that its tables (coupling coefficients) are exact in ``dtype``.
+    """
+    if isinstance(potential, NeuralPotential) and "architecture" in potential.config:
+        result: Potential = build(potential.config, potential.info, dtype)
+        result.load_state_dict(potential.state_dict())
+    else:
+        result = copy.deepcopy(potential).to(dtype)
+    return result.cpu().eval().requires_grad_(False)
+
+
+def _script(potential: Potential) -> torch.jit.ScriptModule:
+    if isinstance(potential, ScriptedPotential):
+        return potential.module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated and still what LAMMPS can run
+        try:
+            return torch.jit.script(potential)
+        except RuntimeError as error:
+            raise ValueError(f"{type(potential).__name__} cannot be written as TorchScript: {error}") from error

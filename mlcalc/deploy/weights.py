@@ -1,0 +1,93 @@
+"""Weights files: safetensors with a JSON document, which cannot run code when loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlcalc.deploy import _document
+from mlcalc.deploy._files import atomic_path
+from mlcalc.errors import ModelFileError
+from mlcalc.potentials.base import Potential
+from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.registry import build
+
+METADATA_KEY = "mlcalc"
+
+
+def save_weights(potential: Potential, path: str | os.PathLike[str]) -> None:
+    """Write the weights of one neural potential and what rebuilds it, atomically.
+
+    Args:
+        potential: a ``NeuralPotential``.
+        path: by convention ``NAME.safetensors``.
+
+    Raises:
+        ValueError: if the potential is not a ``NeuralPotential`` (of a family of potentials, save each member), or a
+            weight is NaN or infinite.
+        FileNotFoundError: if the folder does not exist.
+    """
+    if not isinstance(potential, NeuralPotential):
+        raise ValueError(
+            f"weights files hold one NeuralPotential, not a {type(potential).__name__}; "
+            "save its members one by one, or export a model file"
+        )
+    tensors = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"weights are NaN or infinite in {', '.join(bad)}; nothing written")
+    document = _document.weights_document(potential.config, potential.info, _checksum(tensors))
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: _document.dump(document)})
+
+
+def load_weights(path: str | os.PathLike[str], dtype: str | torch.dtype | None = None) -> NeuralPotential:
+    """Rebuild a potential from a weights file, in evaluation mode.
+
+    Args:
+        path: written by ``save_weights``.
+        dtype: float32 or float64; None keeps that of the file.
+
+    Raises:
+        ModelFileError: if the file is missing, damaged, not ours, or does not fit its architecture.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelFileError(f"{file}: no such file")
+    try:
+        with safe_open(file, framework="pt") as reader:
+            metadata = reader.metadata() or {}
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{file}: not a whole safetensors file ({error}); get the file again") from error
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(f"{file}: safetensors without an mlcalc document; mlcalc reads what save_weights wrote")
+    document = _document.read(metadata[METADATA_KEY], file, ("architecture", "config", "info", "sha256"))
+    if _checksum(tensors) != document["sha256"]:
+        raise ModelFileError(f"{file}: the weights do not match their checksum; get the file again")
+    info = _document.read_info(document, file)
+    wanted = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    try:
+        potential = build(document["config"], info, _document.dtype_from(dtype) if dtype is not None else wanted)
+        potential.load_state_dict(tensors)
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{file}: does not fit architecture {document['architecture']!r} of this mlcalc ({error})"
+        ) from error
+    return potential.eval()
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """Return a hash of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
