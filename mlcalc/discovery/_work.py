@@ -1,0 +1,91 @@
+"""What happens to one candidate, in a worker process or in this one."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import ase.io.jsonio
+import numpy as np
+from ase import Atoms
+
+from mlcalc.crystals import closest_pair, find_space_group
+
+_calculator: Any = None
+
+
+def start_worker(factory: Callable[[], Any]) -> None:
+    """Build the calculator once a process; one thread each, since workers share the cores."""
+    global _calculator
+    import torch
+
+    torch.set_num_threads(1)
+    _calculator = factory()
+
+
+def work(index: int, atoms: Atoms, settings: dict[str, Any]) -> dict[str, Any]:
+    """Relax one candidate with this process's calculator; whatever goes wrong becomes part of the record."""
+    return relax_one(index, atoms, settings, _calculator)
+
+
+def check(atoms: Atoms, min_distance: float) -> str | None:
+    """Say what is wrong with a structure, None if nothing is."""
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        return "positions or cell not finite"
+    if atoms.cell.rank < 3 or not atoms.pbc.all():
+        return "not periodic in three directions"
+    pair = closest_pair(atoms, min_distance)
+    return "atoms too close" if pair else None
+
+
+def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
+    """Return the record of one candidate: ``status`` ok or failed, ``stage`` where it ended, ``reason`` if failed."""
+    from mlcalc.workflows import relax
+
+    start = time.perf_counter()
+    record: dict[str, Any] = {"index": index, "stage": "validity", "status": "failed"}
+    problem = check(atoms, settings["min_distance"])
+    if problem:
+        return {**record, "reason": problem, "wall_time_s": time.perf_counter() - start}
+    record["stage"] = "relaxation"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # non-convergence is recorded below, with its numbers
+            result = relax(
+                atoms,
+                calculator,
+                fmax=settings["fmax"],
+                cell="full",
+                pressure_gpa=settings["pressure_gpa"],
+                stress_tolerance_gpa=settings["stress_tolerance_gpa"],
+                max_steps=settings["max_steps"],
+            )
+    except Exception as error:
+        # One bad structure must not end a campaign; the error is named in the record and counted.
+        reason = type(error).__name__
+        return {**record, "reason": reason, "message": str(error)[:500], "wall_time_s": time.perf_counter() - start}
+    record["steps"] = result.steps
+    record["wall_time_s"] = time.perf_counter() - start
+    if not result.converged:
+        return {
+            **record,
+            "reason": "not converged",
+            "message": f"largest force {result.max_force_ev_per_ang:.3g} eV/Å after {result.steps} steps",
+        }
+    problem = check(result.atoms, settings["min_distance"])
+    if problem:
+        return {**record, "reason": f"{problem} after relaxation"}
+    found = find_space_group(result.atoms, settings["symprec"])
+    relaxed = result.atoms.copy()
+    relaxed.info = {}
+    return {
+        **record,
+        "status": "ok",
+        "energy_ev": result.energy_ev,
+        "enthalpy_ev": result.enthalpy_ev,
+        "space_group": found.number if found else None,
+        "space_group_symbol": found.symbol if found else None,
+        "atoms": ase.io.jsonio.encode(relaxed),
+    }

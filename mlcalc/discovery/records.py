@@ -1,0 +1,73 @@
+"""Append-only JSON lines that survive a kill at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlcalc.errors import WorkflowError
+
+
+class Journal:
+    """One JSON document a line; each line is on disk before ``append`` returns.
+
+    A line cut short by a kill is dropped on the next opening. One process at a time holds the file.
+
+    Args:
+        path: the file; made if missing.
+
+    Raises:
+        WorkflowError: another process holds the file, or a line in its middle is damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = open(path, "a+b")  # noqa: SIM115 - closed in close()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise WorkflowError(f"{path} is in use by another process; wait for it or choose another folder") from None
+        self._records = self._load()
+
+    def _load(self) -> list[dict[str, Any]]:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+        records = []
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                self._file.close()
+                raise WorkflowError(f"{self.path}, line {number}: damaged record; delete the line to redo it") from None
+        return records
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Everything appended so far, in order."""
+        return list(self._records)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record and wait until it is on disk."""
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._records.append(record)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
