@@ -7,6 +7,7 @@ import vesin
 from numpy.typing import ArrayLike, NDArray
 
 from mlcalc.errors import NonFiniteError
+from mlcalc.graphs._kdtree import kdtree_edges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,13 +42,16 @@ def candidate_edges(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cut
     """Return all edges shorter than ``cutoff``, and perhaps a few longer ones by rounding; arguments are checked."""
     if len(positions) == 0:
         return np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    # vesin rather than matscipy: 2.5 to 1.5 times as fast (benchmarks/neighbours.py), and matscipy fails on zero cells
-    # even where the axis is open. The cutoff is a hair larger because the caller cuts with its own rounding, which is
-    # the same for an edge and its reverse.
-    finder = vesin.NeighborList(cutoff=cutoff * (1.0 + 1e-12) + 1e-12, full_list=True, sorted=True)
-    i, j, shifts = finder.compute(
-        points=positions, box=_close(positions, cell, pbc), periodic=pbc, quantities="ijS", copy=False
-    )
+    # The cutoff is a hair larger because the caller cuts with its own rounding, which is the same for an edge and its
+    # reverse; positions far from the origin lose digits when they are wrapped.
+    cutoff += 1e-12 * (1.0 + float(np.abs(positions).max()))
+    box = _close(positions, cell, pbc)
+    if not _fits_a_grid(box, cutoff):
+        return kdtree_edges(positions, cell, pbc, cutoff)
+    # vesin rather than matscipy: about twice as fast (benchmarks/neighbours.py), and matscipy fails on zero cell
+    # vectors even where the axis is open.
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    i, j, shifts = finder.compute(points=positions, box=box, periodic=pbc, quantities="ijS", copy=False)
     return np.stack([i, j]).astype(np.int64), np.array(shifts, dtype=np.int64)
 
 
@@ -119,3 +123,14 @@ def _close(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
     normals = np.eye(3) if n_periodic == 0 else np.linalg.svd(cell[pbc])[2][n_periodic:]
     box[~pbc] = normals * (np.ptp(positions @ normals.T, axis=0)[:, None] + 1.0)
     return box
+
+
+def _fits_a_grid(box: Floats, cutoff: float) -> bool:
+    """Whether vesin can lay its grid over the box.
+
+    It scales the numbers of grid cells by one common factor to at most 1e5 in all; in wide flat boxes the smallest
+    number becomes 0 and the process dies of a division (vesin 0.6.2).
+    """
+    spacing = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    cells = np.maximum(spacing / cutoff, 1.0)
+    return bool(cells.min() * min(1.0, (5e4 / cells.prod()) ** (1.0 / 3.0)) >= 1.5 or cells.prod() < 5e4)
