@@ -37,3 +37,7 @@ class WorkflowError(MlcalcError, RuntimeError):
 
 class GeneratorError(MlcalcError, ValueError):
     """A generator cannot meet its constraints, or gave up after a stated number of attempts."""
+
+
+class LammpsError(MlcalcError, RuntimeError):
+    """LAMMPS is not installed, stopped with an error, or cannot hold a structure."""

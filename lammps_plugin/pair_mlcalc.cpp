@@ -1,0 +1,523 @@
+/* ----------------------------------------------------------------------
+   mlcalc: trained neural potentials as a LAMMPS pair style
+
+   SPDX-License-Identifier: GPL-2.0-or-later
+
+   This file is part of the LAMMPS plugin of mlcalc and is distributed under
+   the GNU General Public License, version 2 or later; see LICENSE.
+------------------------------------------------------------------------- */
+
+#include "pair_mlcalc.h"
+
+#include "model.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "platform.h"
+#include "update.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <unordered_map>
+
+using namespace LAMMPS_NS;
+
+PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(std::make_unique<mlcalc::ModelGraph>())
+{
+  // pair_style hybrid reads these flags right after construction
+  single_enable = 0;
+  restartinfo = 1;
+  one_coeff = 1;
+  manybody_flag = 1;
+  unit_convert_flag = utils::get_supported_conversions(utils::ENERGY);
+  no_virial_fdotr_compute = 1;    // the virial comes from edges
+  centroidstressflag = CENTROID_AVAIL;
+}
+
+PairMlcalc::~PairMlcalc()
+{
+  if (allocated) {
+    memory->destroy(setflag);
+    memory->destroy(cutsq);
+  }
+}
+
+void PairMlcalc::allocate()
+{
+  allocated = 1;
+  const int n = atom->ntypes + 1;
+  memory->create(setflag, n, n, "pair:setflag");
+  memory->create(cutsq, n, n, "pair:cutsq");
+  map = new int[n];
+}
+
+/* ---------------------------------------------------------------------- input */
+
+void PairMlcalc::settings(int narg, char **arg)
+{
+  for (int k = 0; k < narg;) {
+    const std::string key = arg[k];
+    if (key == "timing" && k + 1 < narg) {
+      timing = utils::logical(FLERR, arg[k + 1], false, lmp) != 0;
+      k += 2;
+    } else if (key == "input" && k + 2 < narg) {
+      inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
+      k += 3;
+    } else
+      error->all(FLERR,
+                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no' and 'input NAME "
+                 "VALUE'. The model file goes to pair_coeff.",
+                 key);
+  }
+}
+
+// End on all ranks, with the message of the first that has one.
+void PairMlcalc::agree(const std::string &problem)
+{
+  int mine = problem.empty() ? comm->nprocs : comm->me, first;
+  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+  if (first == comm->nprocs) return;
+  int length = static_cast<int>(problem.size());
+  MPI_Bcast(&length, 1, MPI_INT, first, world);
+  std::string text = problem;
+  text.resize(length);
+  MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
+  error->all(FLERR, "pair mlcalc: " + text);
+}
+
+void PairMlcalc::load(const std::string &path)
+{
+  std::string problem;
+  model.reset();
+  try {
+    model = std::make_unique<mlcalc::Model>(path);
+    mlcalc::Model::Threads threads(comm->nthreads);
+    model->self_check();
+  } catch (const std::exception &exception) {
+    problem = exception.what();
+    if (problem.find(path) == std::string::npos) problem = path + ": " + problem;
+  }
+  agree(problem);
+  const auto &info = model->info();
+  const auto running = mlcalc::torch_version();
+  if (comm->me == 0 && utils::strmatch(info.torch_version, "^\\d+\\.\\d+") &&
+      std::stoi(info.torch_version) != std::stoi(running))
+    error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", path,
+                   info.torch_version, running);
+  for (const auto &input : inputs)
+    if (std::find(info.inputs.begin(), info.inputs.end(), input.first) == info.inputs.end())
+      error->all(FLERR, "pair mlcalc: {} takes no input '{}'", path, input.first);
+  for (const auto &name : info.inputs)
+    if (!inputs.count(name))
+      error->all(FLERR, "pair mlcalc: {} needs a value for '{}': pair_style mlcalc input {} VALUE", path, name, name);
+}
+
+void PairMlcalc::map_types(int narg, char **arg)
+{
+  const auto &info = model->info();
+  std::vector<std::string> used;
+  species_of_type.assign(atom->ntypes + 1, -1);
+  for (int k = 3; k < narg; ++k) {
+    if (strcmp(arg[k], "NULL") == 0) continue;
+    const auto found = std::find(info.elements.begin(), info.elements.end(), arg[k]);
+    if (found == info.elements.end()) {
+      std::string known;
+      for (const auto &element : info.elements) known += " " + element;
+      error->all(FLERR, "pair_coeff: element {} of type {} is not in {}, which knows:{}", arg[k], k - 2, arg[2], known);
+    }
+    species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());
+    used.emplace_back(arg[k]);
+  }
+  const auto &sets = info.element_sets;
+  const bool together = sets.empty() || std::any_of(sets.begin(), sets.end(), [&](const auto &set) {
+    return std::all_of(used.begin(), used.end(),
+                       [&](const auto &e) { return std::find(set.begin(), set.end(), e) != set.end(); });
+  });
+  if (!together) {
+    std::string known;
+    for (const auto &set : sets) {
+      known += known.empty() ? " {" : ", {";
+      for (const auto &element : set) known += (known.back() == '{' ? "" : " ") + element;
+      known += "}";
+    }
+    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", arg[2], known);
+  }
+}
+
+void PairMlcalc::coeff(int narg, char **arg)
+{
+  if (narg != 3 + atom->ntypes)
+    error->all(FLERR,
+               "pair_coeff for mlcalc is '* * FILE.pt' and one element (or NULL) for each of the {} atom types",
+               atom->ntypes);
+  load(arg[2]);
+  if (!allocated) allocate();
+  map_types(narg, arg);
+  map_element2type(narg - 3, arg + 3);
+}
+
+void PairMlcalc::init_style()
+{
+  if (!model) error->all(FLERR, "pair mlcalc: give pair_coeff again after read_restart");
+  if (!atom->tag_enable) error->all(FLERR, "pair style mlcalc needs atom IDs (atom_modify id yes)");
+  if (!force->newton_pair) error->all(FLERR, "pair style mlcalc needs newton pair on (command 'newton on')");
+  if (strcmp(update->unit_style, "metal") == 0)
+    energy_scale = 1.0;
+  else if (strcmp(update->unit_style, "real") == 0)
+    energy_scale = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
+  else
+    error->all(FLERR, "pair style mlcalc works with units metal and real, not {}", update->unit_style);
+  if (atom->molecular != Atom::ATOMIC && comm->me == 0)
+    for (int k = 1; k < 4; ++k)
+      if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) {
+        error->warning(FLERR, "pair style mlcalc does not see pairs that special_bonds takes off the neighbor list; use "
+                              "'special_bonds lj/coul 1 1 1' if its atoms have bonds");
+        break;
+      }
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+  // buffers are sized by the top pair style, which may be hybrid
+  const int width = static_cast<int>(model->info().exchange_width);
+  force->pair->comm_forward = MAX(force->pair->comm_forward, width);
+  force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
+  mapped_at = -1;
+}
+
+double PairMlcalc::init_one(int i, int j)
+{
+  if (setflag[i][j] == 0) error->all(FLERR, "All pair coeffs are not set");
+  return model->info().cutoff;
+}
+
+/* ---------------------------------------------------------------------- restart: settings only */
+
+void PairMlcalc::write_restart(FILE *file)
+{
+  write_restart_settings(file);
+}
+
+void PairMlcalc::read_restart(FILE *file)
+{
+  read_restart_settings(file);
+}
+
+void PairMlcalc::write_restart_settings(FILE *file)
+{
+  const int numbers[2] = {timing, static_cast<int>(inputs.size())};
+  fwrite(numbers, sizeof(int), 2, file);
+  for (const auto &input : inputs) {
+    const int length = static_cast<int>(input.first.size());
+    fwrite(&length, sizeof(int), 1, file);
+    fwrite(input.first.data(), 1, length, file);
+    fwrite(&input.second, sizeof(double), 1, file);
+  }
+}
+
+void PairMlcalc::read_restart_settings(FILE *file)
+{
+  const auto get = [&](void *to, int bytes) {
+    if (comm->me == 0) utils::sfread(FLERR, to, 1, bytes, file, nullptr, error);
+    MPI_Bcast(to, bytes, MPI_BYTE, 0, world);
+  };
+  int numbers[2];
+  get(numbers, sizeof(numbers));
+  timing = numbers[0] != 0;
+  for (int k = 0; k < numbers[1]; ++k) {
+    int length;
+    get(&length, sizeof(length));
+    std::string name(length, ' ');
+    get(name.data(), length);
+    get(&inputs[name], sizeof(double));
+  }
+}
+
+/* ---------------------------------------------------------------------- one step */
+
+// All images of an atom share one node: that of the owned atom if it lives here, else that of its first ghost.
+void PairMlcalc::map_atoms()
+{
+  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
+  std::unordered_map<tagint, int> first;
+  first.reserve(nall);
+  representative.resize(nall);
+  for (int i = 0; i < nall; ++i) representative[i] = first.try_emplace(atom->tag[i], i).first->second;
+
+  node_of.assign(nall, -1);
+  atom_of_node.clear();
+  for (int ii = 0; ii < list->inum; ++ii) {
+    const int i = list->ilist[ii];
+    if (species_of_type[atom->type[i]] < 0) continue;
+    node_of[i] = static_cast<int64_t>(atom_of_node.size());
+    atom_of_node.push_back(i);
+  }
+  graph->n_owned = static_cast<int64_t>(atom_of_node.size());
+  mapped_at = neighbor->lastcall;
+  mapped_local = nlocal;
+  mapped_ghost = atom->nghost;
+}
+
+void PairMlcalc::build_edges()
+{
+  double *const *const x = atom->x;
+  const int *const type = atom->type;
+  const double cutoff = model->info().cutoff, cutoff_squared = cutoff * cutoff;
+
+  // forget the foreign nodes of the last step
+  for (size_t n = graph->n_owned; n < atom_of_node.size(); ++n) node_of[atom_of_node[n]] = -1;
+  atom_of_node.resize(graph->n_owned);
+  int64_t most = 0;
+  for (int ii = 0; ii < list->inum; ++ii) most += list->numneigh[list->ilist[ii]];
+  graph->reserve(most);
+  if (static_cast<int64_t>(neighbour_atom.size()) < graph->stride) neighbour_atom.resize(graph->stride);
+
+  int64_t *const centres = graph->index.data(), *const neighbours = centres + graph->stride;
+  double *vector = graph->vectors.data();
+  int64_t edges = 0;
+  for (int64_t node = 0; node < graph->n_owned; ++node) {
+    const int i = atom_of_node[node];
+    const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
+    const int *const neighbour_list = list->firstneigh[i];
+    for (int jj = 0; jj < list->numneigh[i]; ++jj) {
+      const int j = neighbour_list[jj] & NEIGHMASK;
+      const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
+      const double r_squared = dx * dx + dy * dy + dz * dz;
+      if (r_squared >= cutoff_squared || species_of_type[type[j]] < 0) continue;
+      if (r_squared < 1e-12)
+        error->one(FLERR, "pair mlcalc: atoms {} and {} are in the same place", atom->tag[i], atom->tag[j]);
+      const int k = representative[j];
+      if (node_of[k] < 0) {
+        node_of[k] = static_cast<int64_t>(atom_of_node.size());
+        atom_of_node.push_back(k);
+      }
+      centres[edges] = node;
+      neighbours[edges] = node_of[k];
+      neighbour_atom[edges] = j;
+      vector[0] = dx;
+      vector[1] = dy;
+      vector[2] = dz;
+      vector += 3;
+      ++edges;
+    }
+  }
+  graph->n_edges = edges;
+  graph->n_nodes = static_cast<int64_t>(atom_of_node.size());
+  graph->species.resize(graph->n_nodes);
+  for (int64_t n = 0; n < graph->n_nodes; ++n) graph->species[n] = species_of_type[type[atom_of_node[n]]];
+}
+
+void PairMlcalc::compute(int eflag, int vflag)
+{
+  ev_init(eflag, vflag);
+  const double start = platform::walltime();
+  if (neighbor->ago == 0 || mapped_at != neighbor->lastcall || mapped_local != atom->nlocal ||
+      mapped_ghost != atom->nghost)
+    map_atoms();
+  build_edges();
+
+  const double edges_done = platform::walltime();
+  mlcalc::ModelResult result;
+  std::string problem;
+  try {
+    mlcalc::Model::Threads threads(comm->nthreads);
+    result = model->evaluate(*graph, comm->nprocs > 1 ? this : nullptr, inputs);
+  } catch (const std::exception &exception) {
+    problem = exception.what();
+  }
+  if (!problem.empty()) error->one(FLERR, "pair mlcalc: the model failed: " + problem);
+
+  const double model_done = platform::walltime();
+  tally(result.energies, result.gradients);
+  if (timing) {
+    ++timed_steps;
+    edge_time += edges_done - start;
+    model_time += model_done - edges_done;
+    tally_time += platform::walltime() - model_done;
+  }
+}
+
+// With r the vector of an edge and g the derivative of the energy with respect to it: the centre feels g, the neighbour
+// -g, and -r (x) g is the edge's virial, half of which goes to either atom.
+void PairMlcalc::tally(const double *energies, const double *gradients)
+{
+  double *const *const f = atom->f;
+  double total = 0.0;
+  for (int64_t n = 0; n < graph->n_owned; ++n) total += energies[n];
+  if (eflag_global) eng_vdwl += energy_scale * total;
+  if (eflag_atom)
+    for (int64_t n = 0; n < graph->n_owned; ++n) eatom[atom_of_node[n]] += energy_scale * energies[n];
+
+  double w[3][3] = {};
+  double check = total;
+  for (int64_t e = 0; e < graph->n_edges; ++e) {
+    const int i = atom_of_node[graph->index[e]], j = neighbour_atom[e];
+    const double *const r = &graph->vectors[3 * e];
+    double g[3];
+    for (int a = 0; a < 3; ++a) {
+      g[a] = energy_scale * gradients[3 * e + a];
+      f[i][a] += g[a];
+      f[j][a] -= g[a];
+      check += g[a];
+    }
+    if (!vflag_either) continue;
+    for (int a = 0; a < 3; ++a)
+      for (int b = 0; b < 3; ++b) w[a][b] -= r[a] * g[b];
+    if (vflag_atom) {
+      const double v[6] = {-0.5 * r[0] * g[0], -0.5 * r[1] * g[1], -0.5 * r[2] * g[2],
+                           -0.25 * (r[0] * g[1] + r[1] * g[0]), -0.25 * (r[0] * g[2] + r[2] * g[0]),
+                           -0.25 * (r[1] * g[2] + r[2] * g[1])};
+      for (int k = 0; k < 6; ++k) {
+        vatom[i][k] += v[k];
+        vatom[j][k] += v[k];
+      }
+    }
+    if (cvflag_atom) {
+      // xx yy zz xy xz yz yx zx zy
+      const double v[9] = {r[0] * g[0], r[1] * g[1], r[2] * g[2], r[0] * g[1], r[0] * g[2],
+                           r[1] * g[2], r[1] * g[0], r[2] * g[0], r[2] * g[1]};
+      for (int k = 0; k < 9; ++k) {
+        cvatom[i][k] -= 0.5 * v[k];
+        cvatom[j][k] -= 0.5 * v[k];
+      }
+    }
+  }
+  if (!std::isfinite(check)) not_finite(energies, gradients);
+  if (vflag_global) {
+    for (int a = 0; a < 3; ++a) virial[a] += w[a][a];
+    virial[3] += 0.5 * (w[0][1] + w[1][0]);
+    virial[4] += 0.5 * (w[0][2] + w[2][0]);
+    virial[5] += 0.5 * (w[1][2] + w[2][1]);
+  }
+}
+
+void PairMlcalc::not_finite(const double *energies, const double *gradients)
+{
+  for (int64_t n = 0; n < graph->n_owned; ++n)
+    if (!std::isfinite(energies[n]))
+      error->one(FLERR, "pair mlcalc: the energy of atom {} is {} at step {}; is it too close to another atom?",
+                 atom->tag[atom_of_node[n]], energies[n], update->ntimestep);
+  for (int64_t e = 0; e < graph->n_edges; ++e)
+    for (int a = 0; a < 3; ++a)
+      if (!std::isfinite(gradients[3 * e + a]))
+        error->one(FLERR, "pair mlcalc: the force between atoms {} and {} is {} at step {}",
+                   atom->tag[atom_of_node[graph->index[e]]], atom->tag[neighbour_atom[e]], gradients[3 * e + a],
+                   update->ntimestep);
+  error->one(FLERR, "pair mlcalc: energies or forces overflow at step {}", update->ntimestep);
+}
+
+/* ---------------------------------------------------------------------- features between ranks */
+
+int64_t PairMlcalc::owned() const
+{
+  return graph->n_owned;
+}
+
+int64_t PairMlcalc::width_limit() const
+{
+  return model->info().exchange_width;
+}
+
+// Ghosts pass on what they receive (corners travel through faces), so every ghost has a row in transit, not only the
+// foreign nodes.
+void PairMlcalc::forward(double *rows, int64_t width)
+{
+  const double start = platform::walltime();
+  node_rows = rows;
+  row_width = static_cast<int>(width);
+  ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
+  comm->forward_comm(this, row_width);
+  for (int64_t n = graph->n_owned; n < graph->n_nodes; ++n)
+    std::copy_n(&ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width], row_width,
+                rows + n * row_width);
+  exchange_time += platform::walltime() - start;
+}
+
+void PairMlcalc::reverse(double *rows, int64_t width)
+{
+  const double start = platform::walltime();
+  node_rows = rows;
+  row_width = static_cast<int>(width);
+  ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
+  for (int64_t n = graph->n_owned; n < graph->n_nodes; ++n)
+    std::copy_n(rows + n * row_width, row_width,
+                &ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width]);
+  comm->reverse_comm(this, row_width);
+  exchange_time += platform::walltime() - start;
+}
+
+int PairMlcalc::pack_forward_comm(int n, int *indices, double *buffer, int, int *)
+{
+  double *to = buffer;
+  for (int k = 0; k < n; ++k, to += row_width) {
+    const int i = indices[k];
+    if (i >= atom->nlocal)
+      std::copy_n(&ghost_rows[static_cast<size_t>(i - atom->nlocal) * row_width], row_width, to);
+    else if (node_of[i] >= 0)
+      std::copy_n(node_rows + node_of[i] * row_width, row_width, to);
+    else
+      std::fill_n(to, row_width, 0.0);
+  }
+  return n * row_width;
+}
+
+void PairMlcalc::unpack_forward_comm(int n, int first, double *buffer)
+{
+  std::copy_n(buffer, static_cast<size_t>(n) * row_width,
+              ghost_rows.data() + static_cast<size_t>(first - atom->nlocal) * row_width);
+}
+
+int PairMlcalc::pack_reverse_comm(int n, int first, double *buffer)
+{
+  std::copy_n(ghost_rows.data() + static_cast<size_t>(first - atom->nlocal) * row_width,
+              static_cast<size_t>(n) * row_width, buffer);
+  return n * row_width;
+}
+
+void PairMlcalc::unpack_reverse_comm(int n, int *indices, double *buffer)
+{
+  const double *from = buffer;
+  for (int k = 0; k < n; ++k, from += row_width) {
+    const int i = indices[k];
+    double *to;
+    if (i >= atom->nlocal)
+      to = &ghost_rows[static_cast<size_t>(i - atom->nlocal) * row_width];
+    else if (node_of[i] >= 0)
+      to = node_rows + node_of[i] * row_width;
+    else
+      continue;
+    for (int a = 0; a < row_width; ++a) to[a] += from[a];
+  }
+}
+
+/* ---------------------------------------------------------------------- reports */
+
+void PairMlcalc::finish()
+{
+  if (!timing || timed_steps == 0) return;
+  const double mine[4] = {edge_time, model_time - exchange_time, exchange_time, tally_time};
+  double mean[4];
+  MPI_Allreduce(mine, mean, 4, MPI_DOUBLE, MPI_SUM, world);
+  const double scale = 1e3 / (static_cast<double>(comm->nprocs) * static_cast<double>(timed_steps));
+  const auto atoms = static_cast<double>(MAX(atom->natoms, 1));
+  double total = 0.0;
+  for (double &value : mean) total += (value *= scale);
+  utils::logmesg(lmp,
+                 "mlcalc timing over {} force calls on {} ranks, ms per call (rank mean): edges {:.4f}, model {:.4f}, "
+                 "exchange {:.4f}, tally {:.4f}; total {:.6f} ms per atom and call\n",
+                 timed_steps, comm->nprocs, mean[0], mean[1], mean[2], mean[3], total / atoms);
+  timed_steps = 0;
+  edge_time = model_time = exchange_time = tally_time = 0.0;
+}
+
+double PairMlcalc::memory_usage()
+{
+  return Pair::memory_usage() + static_cast<double>(graph->vectors.capacity() + ghost_rows.capacity()) * sizeof(double) +
+      static_cast<double>(graph->index.capacity() + node_of.capacity()) * sizeof(int64_t) +
+      static_cast<double>(neighbour_atom.capacity() + representative.capacity()) * sizeof(int);
+}
