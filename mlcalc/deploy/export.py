@@ -14,6 +14,7 @@ from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.registry import build
 
 
@@ -31,12 +32,16 @@ def export(
         dtype: float32 or float64.
 
     Raises:
-        ValueError: if the dtype is another one, the potential cannot be scripted, or gives NaN or infinity on its
-            reference structure.
+        ValueError: if the dtype is another one, the potential cannot be scripted, its members cannot run on many
+            ranks together, or it gives NaN or infinity on its reference structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
     """
     kind = _document.dtype_from(dtype)
+    exchange_width = int(getattr(potential, "exchange_width", 0))
+    if exchange_width < 0:
+        sets = " | ".join(" ".join(group) for group in potential.info.element_sets)
+        raise ValueError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)
     scripted = _script(rounded)
@@ -44,7 +49,7 @@ def export(
         config=potential.config,
         info=potential.info,
         dtype=kind,
-        exchange_width=int(getattr(potential, "exchange_width", 0)),
+        exchange_width=exchange_width,
         reference=make_reference(exact, scripted, kind).to_dict(),
     )
     with atomic_path(path) as temporary:
@@ -61,6 +66,9 @@ def in_dtype(potential: Potential, dtype: torch.dtype) -> Potential:
     if isinstance(potential, NeuralPotential) and "architecture" in potential.config:
         result: Potential = build(potential.config, potential.info, dtype)
         result.load_state_dict(potential.state_dict())
+    elif isinstance(potential, PerElement):
+        members = [in_dtype(member, dtype) for member in potential.parts()]
+        result = PerElement(members, potential.info.name)
     else:
         result = copy.deepcopy(potential).to(dtype)
     return result.cpu().eval().requires_grad_(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +15,7 @@ from torch import Tensor
 from mlcalc.deploy import _document
 from mlcalc.deploy._files import atomic_path
 from mlcalc.errors import ModelFileError
-from mlcalc.potentials.base import Potential
+from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.registry import build
 
@@ -58,17 +59,7 @@ def load_weights(path: str | os.PathLike[str], dtype: str | torch.dtype | None =
         ModelFileError: if the file is missing, damaged, not ours, or does not fit its architecture.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ModelFileError(f"{file}: no such file")
-    try:
-        with safe_open(file, framework="pt") as reader:
-            metadata = reader.metadata() or {}
-            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{file}: not a whole safetensors file ({error}); get the file again") from error
-    if METADATA_KEY not in metadata:
-        raise ModelFileError(f"{file}: safetensors without an mlcalc document; mlcalc reads what save_weights wrote")
-    document = _document.read(metadata[METADATA_KEY], file, ("architecture", "config", "info", "sha256"))
+    document, tensors = _open(file)
     if _checksum(tensors) != document["sha256"]:
         raise ModelFileError(f"{file}: the weights do not match their checksum; get the file again")
     info = _document.read_info(document, file)
@@ -81,6 +72,32 @@ def load_weights(path: str | os.PathLike[str], dtype: str | torch.dtype | None =
             f"{file}: does not fit architecture {document['architecture']!r} of this mlcalc ({error})"
         ) from error
     return potential.eval()
+
+
+def read_weights_info(path: str | os.PathLike[str]) -> PotentialInfo:
+    """Return what a weights file declares, without reading its weights.
+
+    Raises:
+        ModelFileError: as ``load_weights``, the weights apart.
+    """
+    file = Path(path)
+    return _document.read_info(_open(file, weights=False)[0], file)
+
+
+def _open(file: Path, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the document and, if wanted, the tensors."""
+    if not file.is_file():
+        raise ModelFileError(f"{file}: no such file")
+    try:
+        with safe_open(file, framework="pt") as reader:
+            metadata = reader.metadata() or {}
+            names = reader.keys() if weights else []
+            tensors = {name: reader.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{file}: not a whole safetensors file ({error}); get the file again") from error
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(f"{file}: safetensors without an mlcalc document; mlcalc reads what save_weights wrote")
+    return _document.read(metadata[METADATA_KEY], file, ("architecture", "config", "info", "sha256")), tensors
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -2,7 +2,8 @@
 
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.registry import architectures, build, register
 from mlcalc.potentials.zbl import ZBL
 
-__all__ = ["ZBL", "NeuralPotential", "Potential", "PotentialInfo", "architectures", "build", "register"]
+__all__ = ["ZBL", "NeuralPotential", "PerElement", "Potential", "PotentialInfo", "architectures", "build", "register"]
