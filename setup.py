@@ -17,7 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["mlcalc", "mlcalc.*"]),
-    package_data={"mlcalc.zoo": ["weights/*"], "mlcalc.lammps": ["plugin/*"]},
+    package_data={"mlcalc.discovery": ["templates/*"], "mlcalc.zoo": ["weights/*"], "mlcalc.lammps": ["plugin/*"]},
     python_requires=">=3.10",
     install_requires=[
         "ase>=3.26",

@@ -1,0 +1,31 @@
+# Two commands: `make demo` (the main job, report at the end) and `make test` (everything that must hold).
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+export MPLBACKEND := Agg
+export PYTHONUNBUFFERED := 1
+
+.PHONY: demo test
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.installed
+	OMP_NUM_THREADS=1 mlcalc demo --out $(DEMO)
+
+test: export OMP_NUM_THREADS = 1
+test: $(VENV)/.installed
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -n 2 --dist loadgroup
+	$(if $(wildcard tests/mutation.py),python tests/mutation.py)
+
+# A fresh environment whenever the list of requirements changed; an interrupted installation leaves no stamp.
+$(VENV)/.installed: setup.py pyproject.toml
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[all,test]'
+	touch $@
