@@ -1,0 +1,1 @@
+"""Training: data, losses, a trainer that resumes, error figures."""

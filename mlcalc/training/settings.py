@@ -1,0 +1,220 @@
+"""Settings of a training run: what a config file may say, with defaults that train a good potential unattended."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlcalc.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where labelled structures come from.
+
+    Attributes:
+        train: extended XYZ files (paths relative to the config file).
+        validation: extended XYZ files; empty: hold out ``validation_fraction`` of ``train``.
+        validation_fraction: share of frames held out, whole blocks of trajectories at a time.
+        group_key: ``info`` key that names groups of frames.
+        energy_key: ``info`` key of the total energy, eV.
+        forces_key: per-atom array of forces, eV/Å.
+        stress_key: ``info`` key of the stress, eV/Å³, tension positive (6 or 9 numbers); absent in a frame: no label.
+        elements: order of elements; empty: sorted by atomic number.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    validation_fraction: float = 0.1
+    group_key: str = "group"
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    stress_key: str = "stress"
+    elements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which network.
+
+    Attributes:
+        architecture: ``"equivariant"`` or ``"schnet"``.
+        cutoff: Å.
+        zbl: add short-range nuclear repulsion.
+        network: keyword arguments of the network class.
+    """
+
+    architecture: str = "equivariant"
+    cutoff: float = 5.0
+    zbl: bool = True
+    network: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of mean squared errors; each pair is (at the start, at the end), geometrically interpolated.
+
+    Attributes:
+        energy: per (eV/atom)².
+        forces: per (eV/Å)², over components.
+        stress: per (eV/atom)², over components of stress × volume per atom.
+        stress_offset: fit one constant isotropic offset of the stress labels against their own energies (eV/Å³);
+            some data sets carry one.
+    """
+
+    energy: tuple[float, float] = (2.0, 500.0)
+    forces: tuple[float, float] = (1.0, 1.0)
+    stress: tuple[float, float] = (0.5, 2.0)
+    stress_offset: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Adam with a cosine decay, and an exponential moving average of the weights.
+
+    Attributes:
+        learning_rate: at the start, after ``warmup`` epochs.
+        final_learning_rate: at the end of the cosine.
+        warmup: epochs of linear increase.
+        batch_size: structures per step.
+        epochs: passes over the training set.
+        ema: decay per step of the moving average that is validated and shipped.
+        gradient_clip: largest norm of the gradient.
+        patience: epochs without improvement of the validation loss after which training stops early.
+    """
+
+    learning_rate: float = 0.01
+    final_learning_rate: float = 1e-5
+    warmup: int = 2
+    batch_size: int = 4
+    epochs: int = 600
+    ema: float = 0.995
+    gradient_clip: float = 10.0
+    patience: int = 200
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything a training run depends on; same settings and seed, same weights.
+
+    Attributes:
+        name: name of the potential and of its files.
+        out: folder of the run, relative to the config file.
+        seed: of weights, split and order.
+        threads: torch threads.
+        energy_scale: what the energies mean (functional, code), for the model file.
+        training_data: where the data came from, for the model file.
+        licence: licence of the weights.
+    """
+
+    name: str = "potential"
+    out: str = ""
+    seed: int = 1
+    threads: int = 0
+    energy_scale: str = "as labelled"
+    training_data: str = ""
+    licence: str = "unknown"
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries and lists, fit for YAML and JSON."""
+        return _plain(dataclasses.asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+_SECTIONS: dict[str, type] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "loss": LossSettings,
+    "optimizer": OptimizerSettings,
+}
+
+
+def _section(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, dict):
+        raise TrainingError(f"{path or 'the config'} must be a mapping of settings, not {type(values).__name__}")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise TrainingError(f"unknown setting {path}{unknown[0]!r}; known here: {', '.join(known)}")
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        default = known[key].default
+        where = f"{path}{key}"
+        if key in _SECTIONS:
+            out[key] = _section(_SECTIONS[key], value, f"{where}.")
+        elif key == "network":
+            out[key] = dict(value or {})
+        elif isinstance(default, tuple):
+            if isinstance(value, (str, int, float)):
+                value = (value, value) if default and isinstance(default[0], float) else (value,)
+            out[key] = tuple(float(v) if default and isinstance(default[0], float) else str(v) for v in value)
+            if default and len(out[key]) != len(default):
+                raise TrainingError(f"{where} takes one number or [start, end], not {value!r}")
+        elif isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise TrainingError(f"{where} must be true or false, not {value!r}")
+            out[key] = value
+        else:
+            try:
+                out[key] = type(default)(value)
+            except (TypeError, ValueError) as error:
+                raise TrainingError(f"{where} must be a {type(default).__name__}, not {value!r}") from error
+    return cls(**out)
+
+
+def settings_from_dict(values: dict[str, Any]) -> TrainingSettings:
+    """Build settings from nested dictionaries.
+
+    Raises:
+        TrainingError: naming an unknown key, a wrong type, or a missing training file.
+    """
+    settings: TrainingSettings = _section(TrainingSettings, values, "")
+    if not settings.data.train:
+        raise TrainingError("data.train names no file; give one or more extended XYZ files")
+    if not 0.0 < settings.data.validation_fraction < 1.0:
+        raise TrainingError("data.validation_fraction must lie between 0 and 1")
+    if settings.optimizer.epochs < 1 or settings.optimizer.batch_size < 1:
+        raise TrainingError("optimizer.epochs and optimizer.batch_size must be at least 1")
+    return settings
+
+
+def read_settings(path: str | Path) -> TrainingSettings:
+    """Read a YAML config; relative paths in it are taken from its folder, and ``~`` and ``$VARIABLES`` expanded.
+
+    Raises:
+        TrainingError: if the file is missing, no YAML, or says something unknown.
+    """
+    import os
+
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"no config file {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path} is not valid YAML: {error}") from error
+    settings = settings_from_dict(values)
+    folder = path.resolve().parent
+
+    def resolve(name: str) -> str:
+        return str(folder / Path(os.path.expandvars(name)).expanduser())
+
+    data = dataclasses.replace(
+        settings.data,
+        train=tuple(resolve(p) for p in settings.data.train),
+        validation=tuple(resolve(p) for p in settings.data.validation),
+    )
+    return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))

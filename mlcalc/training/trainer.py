@@ -1,0 +1,292 @@
+"""Training: resumable to the bit after a kill at any moment."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from mlcalc.errors import TrainingError
+from mlcalc.files import write_atomic
+from mlcalc.potentials.base import PotentialInfo
+from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.references import fit_reference_energies
+from mlcalc.potentials.registry import build, network_layers
+from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split
+from mlcalc.training.loss import residuals, weights_at
+from mlcalc.training.settings import TrainingSettings
+
+_LOG_FIELDS = (
+    "epoch",
+    "learning_rate",
+    "train_energy_rmse_mev_per_atom",
+    "train_forces_rmse_ev_per_ang",
+    "energy_rmse_mev_per_atom",
+    "forces_rmse_ev_per_ang",
+    "stress_rmse_ev_per_atom",
+    "validation_loss",
+    "seconds",
+)
+
+
+class _Squares:
+    """Running sums of squared residuals."""
+
+    def __init__(self) -> None:
+        self.sums = np.zeros(3)
+        self.counts = np.zeros(3)
+
+    def add(self, *parts: Tensor) -> None:
+        self.sums += [float(p.detach().double().square().sum()) for p in parts]
+        self.counts += [p.numel() for p in parts]
+
+    def means(self) -> np.ndarray:
+        return self.sums / np.maximum(self.counts, 1)
+
+
+class Trainer:
+    """Fits a potential to labelled structures.
+
+    Args:
+        settings: the run's settings.
+        report: called with one dictionary per epoch (the CSV log's columns).
+
+    Raises:
+        TrainingError: if data or settings cannot work.
+    """
+
+    def __init__(self, settings: TrainingSettings, report: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.settings = settings
+        self.report = report
+        self.folder = Path(settings.out)
+        data = [item for path in settings.data.train for item in read_labelled(path, settings.data)]
+        if settings.data.validation:
+            self.training = data
+            self.validation = [x for p in settings.data.validation for x in read_labelled(p, settings.data)]
+        else:
+            train, held = split(data, settings.data.validation_fraction, settings.seed)
+            self.training = [data[k] for k in train]
+            self.validation = [data[k] for k in held]
+        present = elements_of([*self.training, *self.validation])
+        elements = settings.data.elements or elements_of(self.training)
+        if set(present) - set(elements):
+            raise TrainingError(
+                f"elements {sorted(set(present) - set(elements))} occur in the data but not among {list(elements)}"
+            )
+        cutoff = settings.model.cutoff
+        self.train_set = GraphDataset(self.training, elements, cutoff)
+        self.validation_set = GraphDataset(self.validation, elements, cutoff)
+        self.potential = self._new_potential(elements)
+        self.offset = torch.zeros((), requires_grad=settings.loss.stress_offset)
+        self.parameters = [*self.potential.parameters()] + ([self.offset] if settings.loss.stress_offset else [])
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.optimizer.learning_rate, amsgrad=True)
+        self.ema = self._state()
+        self.best = self._state()
+        self.best_loss = math.inf
+        self.best_epoch = -1
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+
+    def _new_potential(self, elements: tuple[str, ...]) -> NeuralPotential:
+        s = self.settings
+        network = dict(s.model.network)
+        if s.model.architecture == "equivariant":
+            network.setdefault("avg_neighbors", round(self.train_set.mean_neighbors(), 3))
+        config = {"architecture": s.model.architecture, "network": network, "zbl": s.model.zbl}
+        with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
+            info = PotentialInfo(
+                elements=elements,
+                cutoff=s.model.cutoff,
+                layers=network_layers(config),
+                name=s.name,
+                energy_scale=s.energy_scale,
+                min_distance=round(self.train_set.min_distance(), 4),
+                licence=s.licence,
+                training_data=s.training_data or ", ".join(Path(p).name for p in s.data.train),
+            )
+            torch.manual_seed(s.seed)
+            potential = build(config, info)
+        counts = np.array([[d.atoms.get_chemical_symbols().count(e) for e in elements] for d in self.training])
+        energies = np.array([d.energy for d in self.training])
+        references = fit_reference_energies(counts.astype(float), energies, elements)
+        scale = float(np.sqrt(np.mean(np.concatenate([d.forces.ravel() for d in self.training]) ** 2)))
+        potential.set_energies(references.tolist(), scale if scale > 0 else 1.0)
+        return potential
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {k: v.detach().clone() for k, v in self.potential.named_parameters()}
+        state["stress_offset"] = self.offset.detach().clone()
+        return state
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.potential.named_parameters():
+                parameter.copy_(state[name])
+            self.offset.copy_(state["stress_offset"])
+
+    @property
+    def _offset(self) -> Tensor | None:
+        return self.offset if self.settings.loss.stress_offset else None
+
+    def _learning_rate(self, progress_epochs: float) -> float:
+        o = self.settings.optimizer
+        if progress_epochs < o.warmup:
+            return o.learning_rate * (progress_epochs + 0.1) / (o.warmup + 0.1)
+        x = (progress_epochs - o.warmup) / max(1e-9, o.epochs - o.warmup)
+        return o.final_learning_rate + 0.5 * (o.learning_rate - o.final_learning_rate) * (1 + math.cos(math.pi * x))
+
+    def _train_epoch(self) -> _Squares:
+        o = self.settings.optimizer
+        # The order depends on seed and epoch alone, so that a resumed run goes on as if it had never stopped.
+        order = np.random.default_rng([self.settings.seed, self.epoch]).permutation(len(self.train_set))
+        steps = math.ceil(len(order) / o.batch_size)
+        squares = _Squares()
+        for step, batch in enumerate(self.train_set.batches(o.batch_size, order.tolist())):
+            at = self.epoch + step / steps
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate(at)
+            result = residuals(self.potential, batch, create_graph=True, stress_offset=self._offset)
+            loss = result.loss(weights_at(self.settings.loss, at / o.epochs))
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {float(loss)} in epoch {self.epoch}; lower optimizer.learning_rate "
+                    "or look for wrong labels; the last checkpoint is kept"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, o.gradient_clip)
+            self.optimizer.step()
+            with torch.no_grad():
+                # A short memory at first, else the random start lingers.
+                done = self.epoch * steps + step
+                decay = min(o.ema, (1.0 + done) / (10.0 + done))
+                for name, value in self.potential.named_parameters():
+                    self.ema[name].lerp_(value, 1.0 - decay)
+                self.ema["stress_offset"].lerp_(self.offset, 1.0 - decay)
+            squares.add(result.energy, result.forces, result.stress)
+        return squares
+
+    def _validate(self) -> tuple[_Squares, float]:
+        live = self._state()
+        self._load(self.ema)
+        squares = _Squares()
+        for batch in self.validation_set.batches(8):
+            result = residuals(self.potential, batch, stress_offset=self._offset)
+            squares.add(result.energy, result.forces, result.stress)
+        self._load(live)
+        end = weights_at(self.settings.loss, 1.0)
+        return squares, float(np.dot(squares.means(), [end.energy, end.forces, end.stress]))
+
+    def run(self, stop_after: int | None = None) -> NeuralPotential:
+        """Train until the last epoch or early stop, resuming from the folder's checkpoint, and return the best weights.
+
+        Args:
+            stop_after: leave after this many epochs of this call (the checkpoint is kept), for tests and schedulers.
+        """
+        o = self.settings.optimizer
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        write_atomic(self.folder / "config.yaml", yaml.safe_dump(self.settings.to_dict(), sort_keys=False))
+        first = self.epoch
+        while self.epoch < o.epochs and self.epoch - max(self.best_epoch, 0) <= o.patience:
+            if stop_after is not None and self.epoch - first >= stop_after:
+                break
+            start = time.monotonic()
+            train = self._train_epoch().means()
+            squares, score = self._validate()
+            if score < self.best_loss:
+                self.best_loss, self.best_epoch = score, self.epoch
+                self.best = {k: v.clone() for k, v in self.ema.items()}
+            rmse = np.sqrt(squares.means())
+            values = (
+                self.epoch,
+                self.optimizer.param_groups[0]["lr"],
+                float(np.sqrt(train[0])) * 1e3,
+                float(np.sqrt(train[1])),
+                float(rmse[0]) * 1e3,
+                float(rmse[1]),
+                float(rmse[2]) if squares.counts[2] else None,
+                score,
+                time.monotonic() - start,
+            )
+            row = dict(zip(_LOG_FIELDS, values, strict=True))
+            self.history.append(row)
+            self.epoch += 1
+            self._save()
+            if self.report is not None:
+                self.report(row)
+        self._load(self.best)
+        return self.potential
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        o = self.settings.optimizer
+        return self.epoch >= o.epochs or self.epoch - max(self.best_epoch, 0) > o.patience
+
+    def _fingerprint(self) -> str:
+        values = dataclasses.asdict(self.settings)
+        for key in ("out", "threads", "licence", "energy_scale", "training_data"):
+            values.pop(key)
+        for key in ("train", "validation"):
+            values["data"][key] = [Path(p).name for p in values["data"][key]]
+        values["frames"] = [len(self.training), len(self.validation)]
+        return json.dumps(values, sort_keys=True)
+
+    def _save(self) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "settings": self._fingerprint(),
+                "epoch": self.epoch,
+                "model": self._state(),
+                "ema": self.ema,
+                "best": self.best,
+                "best_loss": self.best_loss,
+                "best_epoch": self.best_epoch,
+                "optimizer": self.optimizer.state_dict(),
+                "history": self.history,
+            },
+            buffer,
+        )
+        write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _LOG_FIELDS)
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_atomic(self.folder / "log.csv", text.getvalue())
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return
+        try:
+            saved = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise TrainingError(f"{path} cannot be read ({error}); delete it to start anew") from error
+        if saved["settings"] != self._fingerprint():
+            raise TrainingError(
+                f"{path} belongs to a run with other settings or data; choose another `out` folder or delete it"
+            )
+        self._load(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.ema, self.best = saved["ema"], saved["best"]
+        self.best_loss, self.best_epoch = saved["best_loss"], saved["best_epoch"]
+        self.epoch, self.history = saved["epoch"], saved["history"]
+
+
+def set_threads(settings: TrainingSettings) -> None:
+    """Set torch's number of threads for this process (0: leave as it is). Called by the command, never on import."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
