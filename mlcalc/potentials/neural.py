@@ -41,7 +41,6 @@ class NeuralPotential(Potential):
         self.info = info
         self.config = config
         self.network = network
-        self.zbl = ZBL(info.elements) if config.get("zbl", False) else None
         self.exchange_width = int(network.exchange_width)  # type: ignore[arg-type]
         dtype = next((p.dtype for p in network.parameters()), torch.get_default_dtype())
         self.scale = torch.nn.Buffer(torch.tensor(float(scale), dtype=dtype))

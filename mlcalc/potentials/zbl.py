@@ -28,13 +28,16 @@ class ZBL(Potential):
     Args:
         elements: chemical symbols in the order of the species indices.
         fraction: r_out over the sum of the two covalent radii.
+        dtype: of the constants; None is torch's default.
 
     Raises:
         UnknownElementError: if a symbol is not a chemical element.
         ValueError: if ``fraction`` is not positive.
     """
 
-    def __init__(self, elements: tuple[str, ...], fraction: float = DEFAULT_FRACTION) -> None:
+    def __init__(
+        self, elements: tuple[str, ...], fraction: float = DEFAULT_FRACTION, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         unknown = [symbol for symbol in elements if symbol not in atomic_numbers]
         if unknown:
@@ -44,7 +47,7 @@ class ZBL(Potential):
         numbers = torch.tensor([atomic_numbers[symbol] for symbol in elements], dtype=torch.float64)
         radii = torch.tensor([covalent_radii[atomic_numbers[symbol]] for symbol in elements], dtype=torch.float64)
         power = numbers**0.23
-        dtype = torch.get_default_dtype()
+        dtype = dtype or torch.get_default_dtype()
         self.charges = torch.nn.Buffer((COULOMB * torch.outer(numbers, numbers)).reshape(-1).to(dtype))
         self.inverse_lengths = torch.nn.Buffer(((power[:, None] + power) / 0.46850).reshape(-1).to(dtype))
         self.outer = torch.nn.Buffer((fraction * (radii[:, None] + radii)).reshape(-1).to(dtype))
