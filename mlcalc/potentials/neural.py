@@ -45,12 +45,9 @@ class NeuralPotential(Potential):
         dtype = next((p.dtype for p in network.parameters()), torch.get_default_dtype())
         self.scale = torch.nn.Buffer(torch.tensor(float(scale), dtype=dtype))
         self.reference_energies = torch.nn.Buffer(torch.zeros(len(info.elements), dtype=dtype))
-        if self.zbl is not None:
-            if self.zbl.info.cutoff > info.cutoff:
-                raise ValueError(
-                    f"the cutoff of {info.cutoff} Å is inside the repulsion's {self.zbl.info.cutoff:.2f} Å"
-                )
-            self.zbl.to(dtype)
+        self.zbl = ZBL(info.elements, dtype=dtype) if config.get("zbl", False) else None
+        if self.zbl is not None and self.zbl.info.cutoff > info.cutoff:
+            raise ValueError(f"the cutoff of {info.cutoff} Å is inside the repulsion's {self.zbl.info.cutoff:.2f} Å")
         if reference_energies is not None:
             self.set_energies(reference_energies, scale)
 
