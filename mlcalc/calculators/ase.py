@@ -1,0 +1,236 @@
+"""The ASE calculator."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    Parameters,
+    PropertyNotImplementedError,
+    all_changes,
+    compare_atoms,
+    equal,
+    external_calculators,
+    register_calculator_class,
+)
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlcalc.calculators._checks import check_distances, check_finite, check_mixture, read_inputs
+from mlcalc.graphs import Graph, VerletList, species_indices
+from mlcalc.graphs.build import assemble
+from mlcalc.potentials.base import Potential, PotentialInfo
+from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class _Evaluation:
+    """What is known about the current structure: its graph in float64, and g_e = ∂E/∂r_e once it was wanted."""
+
+    graph: Graph
+    volume: float | None
+    gradients: Tensor | None = None
+
+
+class MLCalculator(Calculator):
+    """A potential as an ASE calculator.
+
+    ``atoms.calc = MLCalculator("mlearn")`` gives energy, free_energy and energies (eV), forces (eV/Å), and with three
+    periodic axes stress and stresses (eV/Å³, tension positive, xx, yy, zz, yz, xz, xy). ``stresses`` (N, 6) are
+    symmetrised shares of the atoms that sum to ``stress``: −W_i/V with W_i = −½ Σ r_e ⊗ g_e over the edges of an atom.
+
+    Only what is asked is computed: an energy costs no gradient, and forces, stress and stresses of one structure share
+    one. Results are kept until positions, numbers, cell, pbc or an input that the potential reads from ``atoms.info``
+    change.
+
+    Args:
+        potential: name of a potential that ships with mlcalc, path of a weights or model file, or a ``Potential``,
+            of which a private copy is made.
+        dtype: ``"float32"`` or ``"float64"``; None keeps that of the potential. Edge vectors are computed in float64
+            in any case, energies and forces are summed in float64.
+        device: where the potential runs, ``"cpu"``, ``"cuda"``, ….
+        skin: of the Verlet list, Å; it only affects speed. 0 searches neighbours anew for every structure.
+
+    Attributes:
+        potential: the private copy.
+        verlet: the neighbour list; ``verlet.calls`` and ``verlet.rebuilds`` count its work.
+
+    Raises:
+        ModelFileError: the potential cannot be found or loaded.
+        ValueError: unknown dtype or negative skin.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        potential: str | os.PathLike[str] | Potential,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        skin: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if isinstance(potential, Potential):
+            loaded = potential
+            source = potential.info.name or type(potential).__name__
+        else:
+            from mlcalc.zoo import load
+
+            loaded = load(potential)
+            source = os.fspath(potential)
+        self.device = torch.device(device)
+        self.potential: Potential = copy.deepcopy(loaded).to(device=self.device, dtype=_dtype(dtype))
+        self.potential.requires_grad_(False)
+        self.potential.eval()
+        self.verlet = VerletList(self.info.cutoff, skin)
+        self.parameters = Parameters(
+            potential=source,
+            dtype=str(self.potential.dtype).removeprefix("torch."),
+            device=str(self.device),
+            skin=float(skin),
+        )
+        self._evaluation: _Evaluation | None = None
+        self._warned = False
+
+    @property
+    def info(self) -> PotentialInfo:
+        """What the potential declares about itself."""
+        return self.potential.info
+
+    def _get_name(self) -> str:
+        return "mlcalc"
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse: a calculator does not change; make a new one."""
+        if kwargs:
+            raise ValueError(f"cannot set {', '.join(kwargs)} of an MLCalculator; make a new one")
+        return {}
+
+    def reset(self) -> None:
+        """Forget the current structure and its results."""
+        super().reset()
+        self._evaluation = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The evaluation may hold tensors of a graph; it is made again where needed.
+        return {**self.__dict__, "_evaluation": None}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation, among what the energy depends on."""
+        changes = list(compare_atoms(self.atoms, atoms, tol=tol, excluded_properties=self.ignored_changes))
+        if self.atoms is not None and any(
+            not equal(self.atoms.info.get(name), atoms.info.get(name)) for name in self.info.inputs
+        ):
+            changes.append("info")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute ``properties`` and put them into ``results``; see ``ase.calculators.calculator.Calculator``.
+
+        Raises:
+            PropertyNotImplementedError: a property that potentials do not give, or stress without a 3-D cell.
+            NonFiniteError: positions, cell, energies or forces are NaN or infinite (atoms named).
+            UnknownElementError: an element or a mixture the potential does not know (atoms named).
+            OverlapError: atoms on top of each other (pairs named).
+            MlcalcError: an input that the potential reads from ``atoms.info`` is missing.
+        """
+        unknown = [name for name in properties if name not in self.implemented_properties]
+        if unknown:
+            raise PropertyNotImplementedError(f"MLCalculator does not compute {', '.join(unknown)}")
+        if system_changes:
+            self.results = {}
+            self._evaluation = None
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        if self.atoms is None:
+            raise ValueError("no atoms to calculate")
+        if self._evaluation is None:
+            self._evaluation = self._look_at(self.atoms)
+        now = self._evaluation
+        if now.volume is None and not {"stress", "stresses"}.isdisjoint(properties):
+            raise PropertyNotImplementedError(
+                f"stress needs a cell with three periodic axes; pbc is {self.atoms.pbc.tolist()}"
+            )
+        if not {"forces", "stress", "stresses"}.isdisjoint(properties):
+            if now.gradients is None:
+                now.gradients = self._evaluate(now.graph)
+            if now.volume is not None and "stress" in properties:
+                self.results["stress"] = _voigt(strain_derivative(now.gradients, now.graph)[0] / now.volume)
+            if now.volume is not None and "stresses" in properties:
+                self.results["stresses"] = _voigt(-atomic_virials(now.gradients, now.graph) / now.volume)
+        elif "energy" not in self.results:
+            self._evaluate_energy(now.graph)
+
+    def _look_at(self, atoms: Atoms) -> _Evaluation:
+        """Check a structure and build its graph."""
+        info = self.info
+        species = species_indices(atoms.numbers, info.elements)
+        check_mixture(atoms.numbers, info)
+        inputs = read_inputs(info, atoms.info)
+        edge_index, vectors, shifts = self.verlet.update(atoms.positions, atoms.cell.array, atoms.pbc)
+        # Once for each time a structure comes too close: a trajectory shall not warn at every step.
+        self._warned = check_distances(edge_index, self.verlet.squared_lengths, info, warn=not self._warned)
+        graph = assemble(species, edge_index, vectors, shifts, info.needs, torch.float64, self.device, inputs)
+        return _Evaluation(graph, volume=atoms.get_volume() if atoms.pbc.all() else None)
+
+    def _evaluate(self, graph: Graph) -> Tensor:
+        """Keep energies and forces, return the edge gradients in float64."""
+        energies, gradients = energies_and_gradients(self.potential, graph.to(dtype=self.potential.dtype))
+        gradients = gradients.to(torch.float64)
+        self._keep_energies(energies)
+        values = _array(forces(gradients, graph.edge_index, graph.n_atoms))
+        check_finite("forces", values)
+        self.results["forces"] = values
+        return gradients
+
+    def _evaluate_energy(self, graph: Graph) -> None:
+        """Keep energies only."""
+        graph = graph.to(dtype=self.potential.dtype)
+        with torch.no_grad():
+            extra = {"batch": graph.batch, **graph.tables}
+            self._keep_energies(self.potential(graph.species, graph.edge_index, graph.edge_vectors, extra))
+
+    def _keep_energies(self, energies: Tensor) -> None:
+        values = _array(energies)
+        check_finite("energies", values)
+        self.results["energies"] = values
+        self.results["energy"] = self.results["free_energy"] = float(values.sum())
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+
+def _voigt(tensor: Tensor) -> NDArray[np.float64]:
+    """Return symmetrised (…, 3, 3) as (…, 6) in ASE's order."""
+    return full_3x3_to_voigt_6_stress(_array(0.5 * (tensor + tensor.mT)))
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or dtype in DTYPES.values():
+        return dtype  # type: ignore[return-value]
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+
+
+# For ase.calculators.calculator.get_calculator_class("mlcalc").
+if "mlcalc" not in external_calculators:
+    register_calculator_class("mlcalc", MLCalculator)
