@@ -82,21 +82,20 @@ class MLCalculator(Calculator):
         skin: float = 1.0,
     ) -> None:
         super().__init__()
-        if isinstance(potential, Potential):
-            loaded = potential
-            source = potential.info.name or type(potential).__name__
-        else:
-            from mlcalc.zoo import load
+        from mlcalc.zoo import load
 
-            loaded = load(potential)
-            source = os.fspath(potential)
+        # ``load`` rebuilds a network for another dtype, so that its coupling coefficients are exact in it; where
+        # nothing had to change it returns the caller's own object.
+        loaded = load(potential, dtype=_dtype(dtype))
         self.device = torch.device(device)
-        self.potential: Potential = copy.deepcopy(loaded).to(device=self.device, dtype=_dtype(dtype))
+        self.potential: Potential = copy.deepcopy(loaded).to(device=self.device)
         self.potential.requires_grad_(False)
         self.potential.eval()
         self.verlet = VerletList(self.info.cutoff, skin)
         self.parameters = Parameters(
-            potential=source,
+            potential=self.info.name or type(loaded).__name__
+            if isinstance(potential, Potential)
+            else os.fspath(potential),
             dtype=str(self.potential.dtype).removeprefix("torch."),
             device=str(self.device),
             skin=float(skin),
