@@ -1,20 +1,44 @@
 """Workflows that take any ASE calculator and return typed results."""
 
+from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
+from mlcalc.workflows._phonon_analysis import (
+    Bands,
+    ImaginaryMode,
+    PhononAnalysis,
+    PhononDOS,
+    ThermalProperties,
+    analyse_phonons,
+)
+from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._records import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
+from mlcalc.workflows.phonon import PhononResult, phonons
 from mlcalc.workflows.rdf import RDF, radial_distribution
 from mlcalc.workflows.relaxation import RelaxResult, relax
 
 __all__ = [
     "MSD",
     "RDF",
+    "Bands",
     "ConvergenceWarning",
+    "ImaginaryMode",
     "MDResult",
+    "PhononAnalysis",
+    "PhononDOS",
+    "PhononResult",
     "RelaxResult",
+    "ThermalProperties",
     "WorkflowWarning",
+    "analyse_phonons",
     "md",
     "mean_squared_displacement",
+    "phonons",
+    "plot_bands",
+    "plot_log",
+    "plot_msd",
+    "plot_rdf",
+    "plot_thermal",
     "radial_distribution",
     "relax",
 ]

@@ -27,9 +27,9 @@ from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainThe
 from ase.md.verlet import VelocityVerlet
 
 from mlcalc.errors import NonFiniteError, WorkflowError
+from mlcalc.files import write_atomic
 from mlcalc.workflows._md_record import COLUMNS, format_row
 from mlcalc.workflows._md_settings import MDSettings, degrees_of_freedom
-from mlcalc.workflows._records import write_bytes
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -152,8 +152,8 @@ def run_ase(
         _truncate(log_path, meta["log_bytes"])
         _truncate(trajectory_path, meta["trajectory_bytes"])
     else:
-        write_bytes(log_path, (",".join(COLUMNS) + "\n").encode())
-        write_bytes(trajectory_path, b"")
+        write_atomic(log_path, (",".join(COLUMNS) + "\n").encode())
+        write_atomic(trajectory_path, b"")
 
     with open(log_path, "ab") as log, open(trajectory_path, "ab") as trajectory:
 
@@ -174,7 +174,7 @@ def run_ase(
             }
             buffer = BytesIO()
             np.savez(buffer, allow_pickle=False, meta=np.array(json.dumps(meta)), **dynamics_state(dynamics))
-            write_bytes(checkpoint, buffer.getvalue())
+            write_atomic(checkpoint, buffer.getvalue())
             if hasattr(atoms.calc, "reset"):
                 atoms.calc.reset()
 
@@ -182,7 +182,13 @@ def run_ase(
             record(0)
             save(0)
         for step in range(begin + 1, settings.steps + 1):
-            dynamics.step()
+            try:
+                dynamics.step()
+            except np.linalg.LinAlgError as error:
+                raise NonFiniteError(
+                    f"the barostat broke at step {step} ({error}): the cell is stiffer than it can follow. Try a "
+                    "larger barostat_tau_fs or a smaller timestep_fs, or relax the cell first."
+                ) from error
             record(step)
             if step % settings.checkpoint_interval == 0 or step == settings.steps:
                 save(step)

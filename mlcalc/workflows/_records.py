@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+
+from mlcalc.files import write_atomic
 
 
 class WorkflowWarning(UserWarning):
@@ -46,19 +47,9 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves either the old or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def write_json(path: Path, document: Any) -> None:
     """Write ``document`` (anything ``jsonable`` takes) atomically."""
-    write_bytes(path, (json.dumps(jsonable(document), indent=1) + "\n").encode())
+    write_atomic(path, json.dumps(jsonable(document), indent=1) + "\n")
 
 
 def describe_calculator(calculator: Any) -> str:

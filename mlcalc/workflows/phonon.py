@@ -1,0 +1,288 @@
+"""Harmonic phonons by finite displacements, with phonopy and any ASE calculator."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+from phonopy import Phonopy
+from phonopy.file_IO import write_FORCE_SETS
+from phonopy.structure.atoms import PhonopyAtoms
+from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
+
+from mlcalc.errors import NonFiniteError, WorkflowError
+from mlcalc.files import write_atomic
+from mlcalc.workflows._md_settings import structure_hash
+from mlcalc.workflows._phonon_analysis import (
+    Bands,
+    ImaginaryMode,
+    PhononDOS,
+    ThermalProperties,
+    analyse_phonons,
+)
+from mlcalc.workflows._records import WorkflowWarning, describe_calculator, jsonable
+from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+
+FORCES = "displacement_forces.npz"
+
+
+@dataclass(frozen=True)
+class PhononResult:
+    """What a phonon calculation found.
+
+    Attributes:
+        primitive: primitive cell; q-points and per-cell numbers refer to it.
+        supercell_matrix: (3, 3) integers.
+        bands: along seekpath's path, with labels.
+        dos: density of states.
+        thermal: free energy, entropy, heat capacity against temperature.
+        imaginary: unstable modes with their q-points, worst first.
+        dynamically_stable: no imaginary modes beyond the tolerance.
+        min_frequency_thz: lowest on mesh and path (negative: imaginary).
+        max_frequency_thz: highest on the mesh.
+        gamma_acoustic_thz: largest |frequency| of the acoustic modes at Γ; zero by translational invariance.
+        residual_force_ev_per_ang: largest force in the structure as given.
+        converged: that force is within the tolerance.
+        drift_force_ev_per_ang: largest mean force over a displaced supercell, removed before fitting.
+        sum_rule_violation_ev_per_ang2: largest |Σ_j Φ_ij| before symmetrisation.
+        spacegroup: of the structure as given.
+        displacements: displaced supercells.
+        files: names to paths, empty without ``out``.
+        wall_time_s: seconds.
+        settings: every option that made this result.
+        phonopy: the Phonopy object, for anything else.
+    """
+
+    primitive: Atoms
+    supercell_matrix: NDArray[np.int64]
+    bands: Bands
+    dos: PhononDOS
+    thermal: ThermalProperties
+    imaginary: tuple[ImaginaryMode, ...]
+    dynamically_stable: bool
+    min_frequency_thz: float
+    max_frequency_thz: float
+    gamma_acoustic_thz: float
+    residual_force_ev_per_ang: float
+    converged: bool
+    drift_force_ev_per_ang: float
+    sum_rule_violation_ev_per_ang2: float
+    spacegroup: str | None
+    displacements: int
+    files: dict[str, Path]
+    wall_time_s: float
+    settings: dict[str, Any]
+    phonopy: Phonopy = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types (without the Phonopy object)."""
+        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self) if item.name != "phonopy"}
+
+
+def phonons(
+    atoms: Any,
+    calculator: Any,
+    *,
+    supercell: Sequence[int] | None = None,
+    min_length: float = 12.0,
+    displacement: float = 0.01,
+    primitive_matrix: str | Sequence[Sequence[float]] = "auto",
+    mesh: float | Sequence[int] = 100.0,
+    gamma_centered: bool = True,
+    temperatures: tuple[float, float, float] = (0.0, 1000.0, 10.0),
+    imaginary_tolerance_thz: float = 0.1,
+    force_tolerance: float = 1e-3,
+    path_points: int = 101,
+    symprec: float = 1e-4,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PhononResult:
+    """Displace, compute forces, fit and symmetrise force constants, analyse.
+
+    With ``out``, forces are kept after every displacement, so that a killed run goes on; ``phonopy_disp.yaml``,
+    ``FORCE_SETS`` and ``phonopy_params.yaml`` are what phonopy's own commands go on from.
+
+    Args:
+        atoms: relaxed structure, ASE Atoms or pymatgen Structure; not modified.
+        calculator: an ASE calculator, in double precision.
+        supercell: repetitions along each axis; None chooses the fewest that make every height of the supercell at
+            least ``min_length``.
+        min_length: Å.
+        displacement: Å.
+        primitive_matrix: phonopy's: ``"auto"``, ``"P"``, ``"F"``, …, or a matrix.
+        mesh: q-points along each axis, or phonopy's length measure, Å.
+        gamma_centered: put Γ on the mesh.
+        temperatures: (first, last, step), K.
+        imaginary_tolerance_thz: modes below minus this are called imaginary.
+        force_tolerance: largest force the given structure may have without a warning, eV/Å.
+        path_points: q-points of the longest segment of the path.
+        symprec: tolerance of the symmetry search, Å.
+        out: folder for files.
+        progress: called with (displacements done, displacements in all).
+
+    Raises:
+        WorkflowError: not periodic, bad options, or forces of another run in ``out``.
+        NonFiniteError: the calculator returned NaN or infinity.
+
+    Warns:
+        WorkflowWarning: the structure is not relaxed, modes are imaginary, or the calculator is in single precision.
+    """
+    start = time.perf_counter()
+    cell = as_atoms(atoms)
+    require_periodic(cell, "a phonon calculation")
+    if not displacement > 0:
+        raise WorkflowError(f"displacement must be positive, got {displacement!r}")
+    cell.set_constraint()
+    repeats = _repeats(cell, supercell, min_length)
+    if "float32" in str(getattr(calculator, "dtype", "")):
+        warnings.warn("phonons need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
+    residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())
+    if residual > force_tolerance:
+        warnings.warn(
+            f"the structure is NOT relaxed: forces up to {residual:.3g} eV/Å (tolerance {force_tolerance:g}). Relax it "
+            "first: phonons away from a minimum can be imaginary without meaning anything.",
+            WorkflowWarning,
+            stacklevel=2,
+        )
+
+    with warnings.catch_warnings():
+        # phonopy 4 warns that "auto" differs from its version 3, even where "auto" was asked for.
+        warnings.simplefilter("ignore", PrimitiveMatrixAutoDefaultWarning)
+        phonon = Phonopy(
+            PhonopyAtoms(
+                symbols=cell.get_chemical_symbols(),
+                cell=cell.cell.array,
+                scaled_positions=cell.get_scaled_positions(),
+                masses=cell.get_masses(),
+            ),
+            supercell_matrix=np.diag(repeats),
+            primitive_matrix=cast(Any, primitive_matrix),
+            symprec=symprec,
+        )
+    phonon.generate_displacements(distance=displacement)
+    folder = None if out is None else Path(out)
+    identity = {
+        "structure": structure_hash(cell),
+        "calculator": describe_calculator(calculator),
+        "supercell": repeats,
+        "displacement": displacement,
+        "symprec": symprec,
+    }
+    forces = _displacement_forces(phonon, calculator, folder, identity, progress)
+    drift = forces.mean(axis=1, keepdims=True)
+    phonon.forces = forces - drift
+    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    violation = float(np.abs(np.asarray(phonon.force_constants).sum(axis=1)).max())
+    phonon.symmetrize_force_constants(show_drift=False)
+
+    options: dict[str, Any] = {
+        "mesh": mesh,
+        "gamma_centered": gamma_centered,
+        "temperatures": temperatures,
+        "imaginary_tolerance_thz": imaginary_tolerance_thz,
+        "path_points": path_points,
+    }
+    analysis = analyse_phonons(phonon, **options)
+    if analysis.imaginary:
+        worst = analysis.imaginary[0]
+        warnings.warn(
+            f"{len(analysis.imaginary)} imaginary modes (below -{imaginary_tolerance_thz:g} THz), worst "
+            f"{worst.frequency_thz:.3g} THz at q = {np.round(worst.qpoint, 4).tolist()}: the structure is dynamically "
+            "unstable, not relaxed, or the supercell is too small",
+            WorkflowWarning,
+            stacklevel=2,
+        )
+    return PhononResult(
+        **{item.name: getattr(analysis, item.name) for item in fields(analysis)},
+        supercell_matrix=np.diag(repeats),
+        dynamically_stable=not analysis.imaginary,
+        residual_force_ev_per_ang=residual,
+        converged=residual <= force_tolerance,
+        drift_force_ev_per_ang=float(np.linalg.norm(drift, axis=2).max()),
+        sum_rule_violation_ev_per_ang2=violation,
+        spacegroup=space_group(cell, symprec),
+        displacements=len(forces),
+        files={} if folder is None else _write_phonopy_files(phonon, folder),
+        wall_time_s=time.perf_counter() - start,
+        settings={
+            "calculator": describe_calculator(calculator),
+            "supercell": repeats,
+            "displacement": displacement,
+            "primitive_matrix": jsonable(primitive_matrix),
+            "force_tolerance": force_tolerance,
+            "symprec": symprec,
+            **options,
+        },
+        phonopy=phonon,
+    )
+
+
+def _repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
+    if supercell is None:
+        heights = 1.0 / np.linalg.norm(np.linalg.inv(cell.cell.array), axis=0)
+        return [int(n) for n in np.ceil(min_length / heights - 1e-6).clip(1)]
+    repeats = [int(n) for n in supercell]
+    if len(repeats) != 3 or min(repeats) < 1:
+        raise WorkflowError(f"supercell is three positive integers, got {list(supercell)}")
+    return repeats
+
+
+def _forces(atoms: Atoms, calculator: Any, what: str) -> NDArray[np.float64]:
+    work = atoms.copy()
+    work.calc = calculator
+    forces = np.asarray(work.get_forces(), dtype=np.float64)
+    if not np.isfinite(forces).all():
+        bad = np.flatnonzero(~np.isfinite(forces).all(axis=1)).tolist()
+        raise NonFiniteError(f"the calculator returned NaN or infinite forces on atoms {bad} of {what}")
+    return forces
+
+
+def _displacement_forces(
+    phonon: Phonopy,
+    calculator: Any,
+    folder: Path | None,
+    identity: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float64]:
+    """Forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one."""
+    cells = phonon.supercells_with_displacements or []
+    text = json.dumps(identity, sort_keys=True)
+    done: list[NDArray[np.float64]] = []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / FORCES).exists():
+            with np.load(folder / FORCES, allow_pickle=False) as archive:
+                if str(archive["identity"]) != text:
+                    raise WorkflowError(
+                        f"{folder / FORCES} belongs to another structure, calculator or displacement: "
+                        "choose another folder, or delete it"
+                    )
+                done = list(archive["forces"])
+    for index in range(len(done), len(cells)):
+        cell = cells[index]
+        displaced = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True, masses=cell.masses)
+        done.append(_forces(displaced, calculator, f"displaced supercell {index + 1}"))
+        if folder is not None:
+            buffer = BytesIO()
+            np.savez(buffer, allow_pickle=False, identity=np.array(text), forces=np.array(done))
+            write_atomic(folder / FORCES, buffer.getvalue())
+        if progress is not None:
+            progress(index + 1, len(cells))
+    return np.array(done)
+
+
+def _write_phonopy_files(phonon: Phonopy, folder: Path) -> dict[str, Path]:
+    files = {name: folder / name for name in ("phonopy_disp.yaml", "FORCE_SETS", "phonopy_params.yaml")}
+    phonon.save(files["phonopy_disp.yaml"], settings={"force_sets": False, "force_constants": False})
+    write_FORCE_SETS(cast(Any, phonon.dataset), files["FORCE_SETS"])
+    phonon.save(files["phonopy_params.yaml"], settings={"force_constants": False})
+    return files
