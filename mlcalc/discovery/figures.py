@@ -1,0 +1,184 @@
+"""Figures of reports, as SVG text; Matplotlib's Figure objects only, no pyplot, no global state left behind."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+INK, SOFT, GRID = "#1b2430", "#5b6675", "#e4e8ee"
+BLUE, ORANGE, RED = "#1f6feb", "#e8710a", "#c62828"
+
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+SYSTEMS: dict[str, tuple[int, str]] = {
+    "triclinic": (2, "#9aa4b1"),
+    "monoclinic": (15, "#cc79a7"),
+    "orthorhombic": (74, "#e69f00"),
+    "tetragonal": (142, "#56b4e9"),
+    "trigonal": (167, "#009e73"),
+    "hexagonal": (194, "#0072b2"),
+    "cubic": (230, "#d55e00"),
+}
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "axes.edgecolor": "#b6bec9",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "svg.hashsalt": "mlcalc",
+}
+
+
+def crystal_system(number: int | None) -> str:
+    """Return the crystal system of a space group number; ``"unknown"`` for None."""
+    if number is None:
+        return "unknown"
+    return next(name for name, (last, _) in SYSTEMS.items() if number <= last)
+
+
+def mathtext(symbol: str) -> str:
+    """Set a Hermann-Mauguin symbol for Matplotlib: overlined rotoinversions, screw axes as subscripts."""
+    text = re.sub(r"-(\d)", r"\\bar{\1}", symbol)
+    text = re.sub(r"_(\d)", r"_{\1}", text)
+    return rf"$\mathregular{{{text}}}$"
+
+
+def _figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(True, color=GRID, linewidth=0.8)
+    axes.tick_params(length=0)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def energy_volume(
+    volumes: Sequence[float], energies: Sequence[float], groups: Sequence[int | None], labels: dict[int, str]
+) -> str:
+    """Plot energy above the lowest (eV per atom) over volume per atom (Å³) for relaxed candidates.
+
+    Args:
+        volumes: Å³ per atom.
+        energies: eV per atom, absolute.
+        groups: space group numbers; they give the colour, by crystal system.
+        labels: point → Hermann-Mauguin symbol to write beside it.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure()
+        v, e = np.asarray(volumes), np.asarray(energies)
+        e = e - e.min() if len(e) else e
+        systems = [crystal_system(g) for g in groups]
+        for name, colour in [*((n, c) for n, (_, c) in SYSTEMS.items()), ("unknown", "#000000")]:
+            mine = np.array([s == name for s in systems], bool)
+            if mine.any():
+                axes.scatter(
+                    v[mine], e[mine], s=42, color=colour, alpha=0.85, linewidths=0.7, edgecolors="white", label=name
+                )
+        for k, text in labels.items():
+            axes.annotate(
+                mathtext(text), (v[k], e[k]), xytext=(6, -1), textcoords="offset points", fontsize=9, va="center"
+            )
+        axes.set_xlabel("volume per atom (Å³)")
+        axes.set_ylabel("energy above the lowest (eV/atom)")
+        axes.set_ylim(bottom=-0.04 * max(float(e.max()) if len(e) else 1.0, 0.1))
+        axes.margins(x=0.08)
+        axes.legend(loc="best", handletextpad=0.2, borderaxespad=0.2)
+        return _svg(figure)
+
+
+def bands(
+    segments: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    ticks: Sequence[tuple[float, str]],
+    dos: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> str:
+    """Plot phonon bands (THz) along a path, with the density of states beside them.
+
+    Args:
+        segments: (distances (Q,), frequencies (Q, B) in THz) for each unbroken piece of the path.
+        ticks: (distance, label) of special points.
+        dos: (frequencies, density), drawn on the right.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        if dos is None:
+            axes = figure.subplots()
+        else:
+            axes, side = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (4, 1), "wspace": 0.03})
+            side.fill_betweenx(dos[0], 0, dos[1], color=BLUE, alpha=0.15, linewidth=0)
+            side.plot(dos[1], dos[0], color=BLUE, linewidth=1.2)
+            side.set_xlim(left=0)
+            side.set_xticks([])
+            side.set_xlabel("DOS")
+            side.tick_params(length=0)
+        for distance, frequencies in segments:
+            axes.plot(distance, frequencies, color=BLUE, linewidth=1.3)
+            # What is imaginary is drawn below zero, in red, so that nobody misses it.
+            axes.plot(distance, np.where(frequencies < -0.05, frequencies, np.nan), color=RED, linewidth=1.8)
+        for position, _ in ticks:
+            axes.axvline(position, color=GRID, linewidth=0.8, zorder=0)
+        axes.axhline(0.0, color="#b6bec9", linewidth=0.8)
+        axes.set_xticks([position for position, _ in ticks], [label for _, label in ticks])
+        axes.set_xlim(ticks[0][0], ticks[-1][0])
+        axes.set_ylabel("frequency (THz)")
+        axes.tick_params(length=0)
+        axes.grid(True, axis="y", color=GRID, linewidth=0.8)
+        return _svg(figure)
+
+
+def rdf_overlay(r: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]) -> str:
+    """Plot radial distribution functions of several engines over each other.
+
+    Args:
+        r: (B,) distances, Å.
+        curves: engine → (B,) g(r).
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure()
+        looks: list[dict[str, Any]] = [
+            {"color": BLUE, "linewidth": 2.6, "alpha": 0.55},
+            {"color": ORANGE, "linewidth": 1.3, "linestyle": (0, (4, 2))},
+        ]
+        for (name, g), look in zip(curves.items(), looks, strict=False):
+            axes.plot(r, g, label=name, **look)
+        axes.axhline(1.0, color="#b6bec9", linewidth=0.8, zorder=0)
+        axes.set_xlabel("distance (Å)")
+        axes.set_ylabel("g(r)")
+        axes.set_xlim(1.0, float(r[-1]))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+        return _svg(figure)
+
+
+def temperatures(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], target: float) -> str:
+    """Plot temperature (K) over time (fs → ps) of several engines."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(height=2.6)
+        for (name, (time_fs, kelvin)), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
+            axes.plot(time_fs / 1000.0, kelvin, color=colour, linewidth=1.1, label=name)
+        axes.axhline(target, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_xlabel("time (ps)")
+        axes.set_ylabel("temperature (K)")
+        axes.margins(x=0)
+        axes.legend(loc="upper right", ncols=2)
+        return _svg(figure)

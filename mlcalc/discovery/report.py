@@ -1,0 +1,85 @@
+"""A self-contained HTML page from the record of a search; no network, no scripts, pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+
+def symbol_html(symbol: str | None) -> Markup:
+    """Set a Hermann-Mauguin symbol: overlined rotoinversions, screw axes as subscripts."""
+    if symbol is None:
+        return Markup("–")
+    text = re.sub(r"-(\d)", r'<span class="bar">\1</span>', str(escape(symbol)))
+    return Markup(re.sub(r"_(\d)", r"<sub>\1</sub>", text))
+
+
+def formula_html(formula: str) -> Markup:
+    """Set a chemical formula with subscripts."""
+    return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(formula))))
+
+
+def picture(svg: str, alt: str) -> Markup:
+    """Return an image element with the picture inside it."""
+    data = base64.b64encode(svg.encode()).decode()
+    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(alt, Markup(data))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed digits, a real minus sign; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def scientific(value: float | None) -> Markup:
+    """Two digits and a power of ten; a dash for None."""
+    if value is None:
+        return Markup("–")
+    if value == 0:
+        return Markup("0")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return Markup(f"{mantissa}&thinsp;×&thinsp;10<sup>{int(exponent)}</sup>".replace("-", "−"))
+
+
+def seconds(value: float | None) -> str:
+    """Seconds below two minutes, minutes above."""
+    if value is None:
+        return "–"
+    return f"{value:.1f} s" if value < 120 else f"{int(value // 60)} min {value % 60:02.0f} s"
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """Render a template of this package; an unknown name in it is an error."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        symbol=symbol_html, formula=formula_html, number=number, scientific=scientific, seconds=seconds
+    )
+    source = files("mlcalc.discovery").joinpath("templates", template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(values)
+
+
+def write_report(path: Path, record: dict[str, Any], pictures: dict[str, str]) -> None:
+    """Write the page of a demo record (see ``mlcalc.discovery.demo``).
+
+    Args:
+        path: HTML file.
+        record: what was found; the same document that goes into ``report.json``.
+        pictures: name → SVG text.
+    """
+    from mlcalc.files import write_atomic
+
+    alts = {
+        "energy_volume": "Energy per atom over volume per atom of all relaxed candidates",
+        "bands": "Phonon bands and density of states of the lowest structure",
+        "rdf": "Radial distribution functions of both engines",
+        "temperature": "Temperature over time in both engines",
+    }
+    images = {name: picture(svg, alts.get(name, name)) for name, svg in pictures.items()}
+    write_atomic(path, render("demo.html.j2", {"r": record, "images": images}))
