@@ -163,7 +163,8 @@ def _crystal(species: list[int], info: PotentialInfo, rng: np.random.Generator, 
 
 def _evaluate(potential: Potential | torch.jit.ScriptModule, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
     """Return energies (N,), forces (N, 3) and virial (3, 3), float64."""
-    energies, gradients = energies_and_gradients(potential, graph)
+    with torch.jit.optimized_execution(False):  # a few calls are not worth compiling for
+        energies, gradients = energies_and_gradients(potential, graph)
     gradients = gradients.double()
     force = forces(gradients, graph.edge_index, graph.n_atoms)
     virial = -strain_derivative(gradients, graph.to(dtype=torch.float64))[0]

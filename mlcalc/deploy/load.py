@@ -46,7 +46,14 @@ class ScriptedPotential(Potential):
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return (N,) energies in eV; see ``Potential.forward``."""
-        return self.module(species, edge_index, edge_vectors, extra)
+        # Specialisation to the shapes of the first calls takes seconds and then runs slower than none: shapes change
+        # at every step. The switch belongs to this thread and this call.
+        with torch.jit.optimized_execution(False):
+            return self.module(species, edge_index, edge_vectors, extra)
+
+    def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
+        """Let other potentials that hold this one be scripted."""
+        return self.module
 
     def __reduce__(self) -> tuple[Callable[..., ScriptedPotential], tuple[bytes, dict[str, Any]]]:
         buffer = io.BytesIO()

@@ -256,6 +256,18 @@ def test_a_model_file_exports_again(file: Path, tmp_path: Path) -> None:
     assert narrow.document["exchange_width"] == 8
 
 
+def test_model_files_join_into_a_family(tmp_path: Path) -> None:
+    members = list(family(8, 8))
+    loaded = []
+    for n, member in enumerate(members):
+        export(member, tmp_path / f"{n}.pt")
+        loaded.append(load_model(tmp_path / f"{n}.pt"))
+    model = export(PerElement(loaded), tmp_path / "all.pt")
+    graph = build_graph(bulk("Si"), model.info.elements, 4.0)
+    expected, _ = energies_and_gradients(PerElement(members), graph)
+    torch.testing.assert_close(energies_and_gradients(model, graph)[0], expected, rtol=0, atol=1e-12)
+
+
 def family(*channels: int) -> Iterator[Potential]:
     for symbol, c in zip(("Si", "C"), channels, strict=True):
         yield make(elements=(symbol,), channels=c)
