@@ -175,8 +175,7 @@ def run_ase(
             buffer = BytesIO()
             np.savez(buffer, allow_pickle=False, meta=np.array(json.dumps(meta)), **dynamics_state(dynamics))
             write_atomic(checkpoint, buffer.getvalue())
-            if hasattr(atoms.calc, "reset"):
-                atoms.calc.reset()
+            _forget(atoms.calc)
 
         if begin == 0 and not checkpoint.exists():
             record(0)
@@ -195,6 +194,14 @@ def run_ase(
             if progress is not None:
                 progress(step, settings.steps)
     return begin
+
+
+def _forget(calculator: Any) -> None:
+    """Make a calculator start anew, its neighbour list included."""
+    for item in (calculator, getattr(calculator, "verlet", None)):
+        reset = getattr(item, "reset", None)
+        if reset is not None:
+            reset()
 
 
 def read_identity(folder: Path) -> tuple[int, dict[str, Any]] | None:

@@ -1,0 +1,77 @@
+"""``--potential NAME|FILE`` or ``--calculator module:Class``: one way for every command to get a calculator."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mlcalc.errors import WorkflowError
+
+PotentialOption = Annotated[
+    Optional[str], typer.Option("--potential", "-p", help="Name in the zoo, weights file or model file.")
+]
+CalculatorOption = Annotated[
+    Optional[str],
+    typer.Option("--calculator", help="Any ASE calculator as module:Class, e.g. ase.calculators.emt:EMT."),
+]
+DtypeOption = Annotated[
+    Optional[str], typer.Option("--dtype", help="float32 or float64 for --potential; default: that of the potential.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where --potential runs: cpu, cuda.")]
+
+
+def make_calculator(
+    potential: str | None,
+    calculator: str | None,
+    dtype: str | None = None,
+    device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the ASE calculator that a command was asked for.
+
+    Args:
+        potential: zoo name or file.
+        calculator: ``"module:Class"``.
+        dtype: of the potential; None keeps its own.
+        device: of the potential.
+        options: keyword arguments of ``Class``.
+
+    Raises:
+        WorkflowError: not exactly one of the two, or a class that cannot be imported or made.
+        ModelFileError: the potential cannot be found or read.
+    """
+    check_choice(potential, calculator)
+    if potential is not None:
+        from mlcalc.calculators.ase import MLCalculator
+
+        try:
+            return MLCalculator(potential, dtype=dtype, device=device)
+        except (ValueError, RuntimeError) as error:
+            raise WorkflowError(str(error)) from error
+    assert calculator is not None
+    module, separator, name = calculator.partition(":")
+    if not separator or not name:
+        raise WorkflowError(f"--calculator {calculator!r}: give module:Class, e.g. ase.calculators.emt:EMT")
+    try:
+        made = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise WorkflowError(f"--calculator {calculator!r} cannot be imported: {error}") from error
+    try:
+        result = made(**(options or {}))
+    except TypeError as error:
+        raise WorkflowError(f"--calculator {calculator!r} cannot be made: {error}") from error
+    if not hasattr(result, "get_potential_energy"):
+        raise WorkflowError(f"--calculator {calculator!r} is not an ASE calculator")
+    return result
+
+
+def check_choice(potential: str | None, calculator: str | None) -> None:
+    """Raise WorkflowError unless exactly one of the two options is given."""
+    if (potential is None) == (calculator is None):
+        raise WorkflowError(
+            "give either --potential NAME|FILE (names: mlcalc potentials) or --calculator module:Class"
+            + ("" if potential is None else ", not both")
+        )

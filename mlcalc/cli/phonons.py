@@ -1,0 +1,118 @@
+"""``mlcalc phonons``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
+from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+
+    @app.command()
+    def phonons(
+        files: FilesArgument,
+        potential: PotentialOption = None,
+        calculator: CalculatorOption = None,
+        out: OutOption = Path("phonons"),
+        config: ConfigOption = None,
+        supercell: Annotated[Optional[str], typer.Option(help="E.g. '3 3 3'; default: from --min-length.")] = None,
+        min_length: Annotated[float, typer.Option(help="Smallest height of the supercell, Å.")] = 12.0,
+        displacement: Annotated[float, typer.Option(help="Displacement, Å.")] = 0.01,
+        primitive_matrix: Annotated[str, typer.Option(help="phonopy's: auto, P, F, I, A, C or R.")] = "auto",
+        mesh: Annotated[str, typer.Option(help="q-points, e.g. '20 20 20', or a length in Å.")] = "100.0",
+        max_temperature_k: Annotated[float, typer.Option(help="Last temperature of the thermal table, K.")] = 1000.0,
+        imaginary_tolerance_thz: Annotated[float, typer.Option(help="Modes below minus this are imaginary.")] = 0.1,
+        force_tolerance: Annotated[float, typer.Option(help="Forces above this: not relaxed, eV/Å.")] = 1e-3,
+        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
+        dtype: Annotated[str, typer.Option(help="Second derivatives want float64.")] = "float64",
+        device: DeviceOption = "cpu",
+        relax_first: Annotated[
+            bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
+        ] = False,
+    ) -> None:
+        """Phonon bands, DOS and thermal properties. The same command again goes on after a kill.
+
+        Writes phonons.json, bands.png, thermal.png, and phonopy_params.yaml, FORCE_SETS, phonopy_disp.yaml.
+        """
+        from ase.io import write
+        from rich.console import Console
+        from rich.table import Table
+
+        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
+        from mlcalc.errors import WorkflowError
+        from mlcalc.workflows import phonons as run
+        from mlcalc.workflows import plot_bands, plot_thermal
+        from mlcalc.workflows import relax as relax_structure
+        from mlcalc.workflows._records import write_json
+
+        structures = read_structures(files)
+        engine = make_calculator(potential, calculator, dtype, device)
+        grid: Any
+        try:
+            grid = float(mesh)
+        except ValueError:
+            grid = three_integers(mesh, "--mesh")
+        if isinstance(grid, float) and not grid > 0:
+            raise WorkflowError(f"--mesh {mesh!r}: a length must be positive")
+        table = Table("structure", "space group", "cells", "min THz", "max THz", "S(300 K) k_B/atom", "stable")
+        for number, (name, given) in enumerate(structures, 1):
+            folder = folder_of(out, name, len(structures))
+            atoms = given
+            if relax_first:
+                relaxed = relax_structure(
+                    given, engine, cell="full", symmetry=True, fmax=1e-4, stress_tolerance_gpa=1e-2
+                )
+                atoms = relaxed.atoms
+            write(folder / "structure.extxyz", atoms, format="extxyz")
+            with progress_bar(f"phonons {name} ({number}/{len(structures)})", None) as update:
+
+                def report(done: int, total: int, update: Any = update) -> None:
+                    update(done, f"of {total} displacements")
+
+                result = run(
+                    atoms,
+                    engine,
+                    supercell=three_integers(supercell, "--supercell"),
+                    min_length=min_length,
+                    displacement=displacement,
+                    primitive_matrix=primitive_matrix,
+                    mesh=grid,
+                    temperatures=(0.0, max_temperature_k, 10.0),
+                    imaginary_tolerance_thz=imaginary_tolerance_thz,
+                    force_tolerance=force_tolerance,
+                    symprec=symprec,
+                    out=folder,
+                    progress=report,
+                )
+            write_json(folder / "phonons.json", result.to_dict())
+            plot_bands(result, folder / "bands.png", name)
+            plot_thermal(result, folder / "thermal.png", name)
+            table.add_row(
+                name,
+                result.spacegroup or "–",
+                str(result.displacements),
+                f"{result.min_frequency_thz:.3f}",
+                f"{result.max_frequency_thz:.3f}",
+                _entropy_at_room(result),
+                "yes" if result.dynamically_stable else f"[bold red]NO[/] ({len(result.imaginary)} imaginary)",
+            )
+        Console().print(table)
+        typer.echo(f"files in {out}; phonopy goes on from phonopy_params.yaml")
+
+
+def _entropy_at_room(result: Any) -> str:
+    import numpy as np
+    from ase.units import kB
+
+    thermal = result.thermal
+    if thermal.temperature_k[-1] < 300.0:
+        return "–"
+    entropy = float(np.interp(300.0, thermal.temperature_k, thermal.entropy_ev_per_k))
+    return f"{entropy / kB / len(result.primitive):.3f}"

@@ -1,0 +1,162 @@
+"""mlcalc relax, md, phonons from the command line: files, configuration, errors."""
+
+import json
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mlcalc import cli
+from mlcalc.workflows import relax
+
+EMT_OPTION = ["--calculator", "ase.calculators.emt:EMT"]
+
+
+@pytest.fixture
+def mlcalc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run ``mlcalc …`` in this process: (exit status, stdout, stderr)."""
+    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mlcalc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_status:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(exit_status.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def copper(tmp_path: Path) -> Path:
+    path = tmp_path / "copper.extxyz"
+    atoms = bulk("Cu", a=3.65)
+    ase.io.write(path, atoms)
+    return path
+
+
+def test_relax_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
+    second = tmp_path / "gold.cif"
+    ase.io.write(second, bulk("Au", a=4.2, cubic=True))
+    status, stdout, _ = mlcalc(
+        "relax", copper, second, *EMT_OPTION, "--out", tmp_path / "o", "--cell", "full", "--pressure-gpa", 2
+    )
+    assert status == 0
+    frames = ase.io.read(tmp_path / "o/relaxed.extxyz", ":")
+    expected = relax(ase.io.read(copper), EMT(), cell="full", pressure_gpa=2.0)
+    assert frames[0].get_potential_energy() == pytest.approx(expected.energy_ev, abs=1e-7)
+    document = json.loads((tmp_path / "o/relax.json").read_text())
+    assert list(document) == ["copper", "gold"]
+    assert document["copper"]["converged"] is True
+    assert document["copper"]["settings"]["pressure_gpa"] == 2.0
+    assert (tmp_path / "o/relax.png").stat().st_size > 1000
+    assert "Fm-3m (225)" in stdout.replace("\n", " ") or "Fm-3m" in stdout
+
+
+def test_configuration_file_sets_options_and_the_command_line_wins(mlcalc, copper: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("calculator: ase.calculators.emt:EMT\ncell: isotropic\nmax-steps: 3\nfmax: 0.5\n")
+    status, _, stderr = mlcalc("relax", copper, "--config", config, "--out", tmp_path / "o", "--max-steps", 77)
+    assert status == 0, stderr
+    settings = json.loads((tmp_path / "o/relax.json").read_text())["copper"]["settings"]
+    assert (settings["cell"], settings["max_steps"], settings["fmax"]) == ("isotropic", 77, 0.5)
+    config.write_text("fmaxx: 0.5\n")
+    status, _, stderr = mlcalc("relax", copper, "--config", config)
+    assert status == 1
+    assert "unknown option fmaxx" in stderr
+    assert "stress_tolerance_gpa" in stderr
+
+
+def test_non_convergence_shows(mlcalc, copper: Path, tmp_path: Path) -> None:
+    status, stdout, stderr = mlcalc(
+        "relax", copper, *EMT_OPTION, "--out", tmp_path / "o", "--cell", "full", "--max-steps", 1
+    )
+    assert status == 0
+    assert "NO" in stdout
+    assert "NOT converged after 1 steps" in stderr
+
+
+def test_md_writes_records_and_goes_on(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    common = [copper, *EMT_OPTION, "--out", out, "--supercell", "2x2x2", "--ensemble", "nvt-bussi"]
+    assert mlcalc("md", *common, "--steps", 20)[0] == 0
+    status, stdout, _ = mlcalc("md", *common, "--steps", 40)
+    assert status == 0
+    assert "went on from step 20" in stdout
+    document = json.loads((out / "md.json").read_text())
+    assert document["steps"] == 40
+    assert document["resumed_from"] == 20
+    np.testing.assert_allclose(document["time_fs"], [0, 10, 20, 30, 40])
+    assert len(document["msd"]["msd_ang2"]) == 5
+    assert len(document["rdf"]["g"]) == 120
+    assert len(ase.io.read(out / "trajectory.extxyz", ":")) == 5
+    for name in ("log.png", "rdf.png", "msd.png"):
+        assert (out / name).stat().st_size > 1000
+    status, _, stderr = mlcalc("md", *common, "--steps", 40, "--temperature-k", 500)
+    assert status == 1
+    assert "temperature_k (300.0 then, 500.0 now)" in stderr
+
+
+def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    status, stdout, stderr = mlcalc(
+        "phonons", copper, *EMT_OPTION, "--out", out, "--relax", "--supercell", "3 3 3", "--mesh", "8 8 8"
+    )
+    assert status == 0, stderr
+    assert "yes" in stdout
+    document = json.loads((out / "phonons.json").read_text())
+    assert document["dynamically_stable"] is True
+    assert document["settings"]["mesh"] == [8, 8, 8]
+    for name in ("bands.png", "thermal.png", "phonopy_params.yaml", "FORCE_SETS", "phonopy_disp.yaml"):
+        assert (out / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["relax", "nowhere.cif", *EMT_OPTION], "nowhere.cif: no such file"),
+        (["relax", "{copper}"], "--potential NAME|FILE"),
+        (["relax", "{copper}", *EMT_OPTION, "--potential", "x"], "not both"),
+        (["relax", "{copper}", "--calculator", "EMT"], "module:Class"),
+        (["relax", "{copper}", "--calculator", "ase.calculators.emt:ETM"], "ETM"),
+        (["relax", "{copper}", "--calculator", "pathlib:Path"], "not an ASE calculator"),
+        (["relax", "{copper}", "--potential", "no_such_potential"], "no_such_potential"),
+        (["relax", "{copper}", "--config", "absent.yaml"], "absent.yaml"),
+        (["relax", "{copper}", *EMT_OPTION, "--cell", "odd"], "'odd'"),
+        (["relax", "{bad}", *EMT_OPTION], "cannot be read as a structure"),
+        (["md", "{copper}", *EMT_OPTION, "--engine", "lammps"], "give --potential"),
+        (["md", "{copper}", *EMT_OPTION, "--ensemble", "npt"], "choose from nve"),
+        (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
+        (["phonons", "{copper}", *EMT_OPTION, "--mesh", "-3"], "must be positive"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    mlcalc, copper: Path, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bad = tmp_path / "bad.cif"
+    bad.write_text("this is no structure\n")
+    status, _, stderr = mlcalc(*[item.format(copper=copper, bad=bad) for item in arguments])
+    assert status == 1
+    assert message in stderr
+    assert stderr.startswith("error: ")
+    assert "Traceback" not in stderr
+
+
+def test_debug_prints_the_traceback_wherever_it_stands(mlcalc) -> None:
+    for arguments in (["--debug", "relax", "nowhere.cif"], ["relax", "nowhere.cif", "--debug"]):
+        status, _, stderr = mlcalc(*arguments, *EMT_OPTION)
+        assert status == 1
+        assert "Traceback" in stderr
+
+
+def test_version_and_help(mlcalc) -> None:
+    assert mlcalc("--version")[1].startswith("mlcalc ")
+    for command in ("relax", "md", "phonons"):
+        status, stdout, _ = mlcalc(command, "--help")
+        assert status == 0
+        assert "--calculator" in stdout
