@@ -24,9 +24,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+        temporary.chmod(0o644)  # mkstemp makes files private
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)

@@ -61,7 +61,7 @@ class Reference:
             edge_index=torch.tensor(self.edge_index, dtype=torch.int64).reshape(2, edges),
             edge_vectors=torch.tensor(self.edge_vectors, dtype=dtype).reshape(edges, 3),
             batch=torch.zeros(len(self.species), dtype=torch.int64),
-            tables={name: torch.tensor(values) for name, values in self.tables.items()},
+            tables={name: _tensor(values, dtype) for name, values in self.tables.items()},
         )
 
     def deviations(self, potential: Potential | torch.jit.ScriptModule, dtype: torch.dtype) -> dict[str, float]:
@@ -159,6 +159,11 @@ def _crystal(species: list[int], info: PotentialInfo, rng: np.random.Generator, 
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         tables=index_tables(edge_index, shifts, info.needs),
     )
+
+
+def _tensor(values: Any, dtype: torch.dtype) -> Tensor:
+    tensor = torch.tensor(values)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _evaluate(potential: Potential | torch.jit.ScriptModule, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:

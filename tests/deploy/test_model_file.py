@@ -4,6 +4,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Dict, Optional
 
 import pytest
 import torch
@@ -254,6 +255,40 @@ def test_a_model_file_exports_again(file: Path, tmp_path: Path) -> None:
     narrow = export(load_model(file), tmp_path / "m32.pt", "float32")
     assert narrow.document["config"] == read_document(file)["config"]
     assert narrow.document["exchange_width"] == 8
+
+
+class Needy(Potential):
+    """A potential that needs every table, and an input, in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.3, dtype=F64))
+        self.info = PotentialInfo(("Si",), 4.0, 1, needs=("reverse_edge", "triplets"), inputs=("total_charge",))
+        self.config = {}
+
+    def forward(
+        self,
+        species: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_vectors: torch.Tensor,
+        extra: Optional[Dict[str, torch.Tensor]] = None,
+    ) -> torch.Tensor:
+        assert extra is not None
+        pairs = extra["triplets"]
+        cosine = (edge_vectors[pairs[:, 0]] * edge_vectors[pairs[:, 1]]).sum(1)
+        back = (edge_vectors * edge_vectors[extra["reverse_edge"]]).sum(1)
+        out = edge_vectors.new_zeros(species.shape[0]).index_add(0, edge_index[0][pairs[:, 0]], cosine * self.weight)
+        return out.index_add(0, edge_index[0], back) + extra["total_charge"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tables_and_inputs_travel_with_the_reference(tmp_path: Path, dtype: str) -> None:
+    model = export(Needy(), tmp_path / "m.pt", dtype)
+    tables = model.document["reference"]["tables"]
+    assert set(tables) == {"reverse_edge", "triplets", "total_charge"}
+    vectors = torch.tensor(model.document["reference"]["edge_vectors"])
+    torch.testing.assert_close(vectors[tables["reverse_edge"]], -vectors)
+    assert model.document["reference"]["tolerance"]["forces"] < 0.1
 
 
 def test_model_files_join_into_a_family(tmp_path: Path) -> None:
