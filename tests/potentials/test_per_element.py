@@ -71,6 +71,17 @@ def test_batch_of_different_structures(joined: PerElement) -> None:
     torch.testing.assert_close(gradient, torch.cat(parts), rtol=0, atol=1e-12)
 
 
+def test_owned_atoms_of_several_sets() -> None:
+    joined = PerElement([member("Ni", layers=1), member("Si", layers=1, cutoff=5.0)])
+    batch = collate([build_graph(cell(s), joined.info.elements, 5.0) for s in ("Si", "Ni")])
+    n = batch.n_atoms - 2  # the last two nickel atoms are ghosts
+    keep = batch.edge_index[0] < n
+    owned = {"owned": torch.arange(n)}
+    args = (batch.species, batch.edge_index[:, keep], batch.edge_vectors[keep], owned)
+    for potential in (joined, torch.jit.script(joined)):
+        torch.testing.assert_close(potential(*args), run(joined, batch)[:n], rtol=0, atol=1e-12)
+
+
 def test_mixed_structure_is_refused(joined: PerElement) -> None:
     atoms = Atoms("NiLi", positions=[[0, 0, 0], [2.2, 0, 0]])
     graph = build_graph(atoms, joined.info.elements, 5.0)
