@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
@@ -17,7 +16,7 @@ def register(app: typer.Typer) -> None:
     def demo(
         out: Annotated[Path, typer.Option(help="Folder for the report and everything behind it.")] = Path("demo"),
         elements: Annotated[str, typer.Option(help="Elements, all of them present: Si or Li,O.")] = "Si",
-        n: Annotated[int, typer.Option("-n", "--number", help="Candidate cells.", min=1)] = 40,
+        n: Annotated[int, typer.Option("-n", "--number", help="Candidate cells.", min=1)] = 100,
         seed: Annotated[int, typer.Option(help="Of candidates and dynamics.", min=0)] = 0,
         workers: Annotated[int, typer.Option(help="Processes that relax.", min=1)] = 2,
         md_steps: Annotated[int, typer.Option(help="Steps of 1 fs in each engine; a third warms up.", min=60)] = 1500,
@@ -32,7 +31,6 @@ def register(app: typer.Typer) -> None:
 
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.discovery.demo import DemoSettings, run_demo
-        from mlcalc.errors import MlcalcError
 
         symbols = tuple(e.strip() for e in elements.split(","))
         console = Console()
@@ -57,24 +55,20 @@ def register(app: typer.Typer) -> None:
                 return
             bar.update(tasks[step], completed=done, total=total)
 
-        try:
-            with bar:
-                report = run_demo(
-                    out,
-                    partial(make_calculator, potential if calculator is None else None, calculator, dtype="float64"),
-                    calculator_name=calculator or potential,
-                    potential=potential if calculator is None else None,
-                    settings=DemoSettings(
-                        elements=symbols,
-                        number=n,
-                        seed=seed,
-                        workers=workers,
-                        md_steps=md_steps,
-                        md_warmup_steps=md_steps // 3,
-                    ),
-                    progress=progress,
-                )
-        except MlcalcError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+        with bar:
+            report = run_demo(
+                out,
+                partial(make_calculator, potential if calculator is None else None, calculator, dtype="float64"),
+                calculator_name=calculator or potential,
+                potential=potential if calculator is None else None,
+                settings=DemoSettings(
+                    elements=symbols,
+                    number=n,
+                    seed=seed,
+                    workers=workers,
+                    md_steps=md_steps,
+                    md_warmup_steps=md_steps // 3,
+                ),
+                progress=progress,
+            )
         console.print(f"\nreport: [bold]{report}[/bold]", soft_wrap=True, highlight=False)

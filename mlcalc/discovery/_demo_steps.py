@@ -273,6 +273,12 @@ def describe_potential(potential: Any) -> dict[str, Any] | None:
     }
 
 
+def outside_plot(funnel: FunnelResult) -> int:
+    """Count relaxed candidates too high in energy for the energy-volume plot."""
+    lowest = min(r.energy_ev_per_atom for r in funnel.relaxed)
+    return sum(r.energy_ev_per_atom - lowest > figures.ENERGY_SHOWN for r in funnel.relaxed)
+
+
 def pictures(
     funnel: FunnelResult,
     phonon: PhononResult,

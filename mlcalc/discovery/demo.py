@@ -41,7 +41,7 @@ class DemoSettings:
     """
 
     elements: tuple[str, ...] = ("Si",)
-    number: int = 40
+    number: int = 100
     n_atoms: tuple[int, int] = (1, 8)
     seed: int = 0
     workers: int = 2
@@ -148,6 +148,7 @@ def run_demo(
             "settings": asdict(settings),
             "search": funnel.to_dict(),
             "best": best.record,
+            "outside_plot": steps.outside_plot(funnel),
             "verdict": steps.verdict(funnel, best.record, phonon_record),
             "phonons": phonon_record,
             "parity": parity,

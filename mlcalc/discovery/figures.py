@@ -27,6 +27,9 @@ SYSTEMS: dict[str, tuple[int, str]] = {
     "cubic": (230, "#d55e00"),
 }
 
+#: Upper end of the energy axis, eV per atom above the lowest.
+ENERGY_SHOWN = 1.0
+
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
@@ -59,7 +62,7 @@ def mathtext(symbol: str) -> str:
     return rf"$\mathregular{{{text}}}$"
 
 
-def _figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+def _figure(width: float = 5.6, height: float = 3.5) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.grid(True, color=GRID, linewidth=0.8)
@@ -73,6 +76,27 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
+def _label(axes: Axes, points: list[tuple[float, float, str]], gap: float = 0.062) -> None:
+    """Write names beside points, each at least ``gap`` of the height above the last, with a line to its point."""
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    placed = sorted((*to_fraction.transform((x, y)), x, y, text) for x, y, text in points)
+    columns: dict[int, float] = {}
+    for fx, fy, x, y, text in sorted(placed, key=lambda p: p[1]):
+        column = 0 if fx < 0.5 else 1
+        height = max(fy, columns.get(column, -1.0) + gap)
+        columns[column] = height
+        beyond = max(p[0] for p in placed if (p[0] >= 0.5) == bool(column)) + 0.05
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(beyond, height),
+            textcoords="axes fraction",
+            fontsize=9,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "#9aa4b1", "lw": 0.6, "shrinkA": 1, "shrinkB": 4},
+        )
+
+
 def energy_volume(
     volumes: Sequence[float], energies: Sequence[float], groups: Sequence[int | None], labels: dict[int, str]
 ) -> str:
@@ -83,6 +107,8 @@ def energy_volume(
         energies: eV per atom, absolute.
         groups: space group numbers; they give the colour, by crystal system.
         labels: point → Hermann-Mauguin symbol to write beside it.
+
+    Points more than ``ENERGY_SHOWN`` above the lowest lie outside the plot.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
@@ -95,15 +121,16 @@ def energy_volume(
                 axes.scatter(
                     v[mine], e[mine], s=42, color=colour, alpha=0.85, linewidths=0.7, edgecolors="white", label=name
                 )
-        for k, text in labels.items():
-            axes.annotate(
-                mathtext(text), (v[k], e[k]), xytext=(6, -1), textcoords="offset points", fontsize=9, va="center"
-            )
+        top = float(np.clip(e.max(), 0.1, ENERGY_SHOWN)) if len(e) else 1.0
+        shown = e <= top
+        axes.set_ylim(-0.06 * top, 1.06 * top)
+        if shown.any():
+            low, high = float(v[shown].min()), float(v[shown].max())
+            axes.set_xlim(low - 0.08 * (high - low) - 0.5, high + 0.12 * (high - low) + 1.5)
+        _label(axes, [(v[k], e[k], mathtext(text)) for k, text in labels.items() if shown[k]])
         axes.set_xlabel("volume per atom (Å³)")
         axes.set_ylabel("energy above the lowest (eV/atom)")
-        axes.set_ylim(bottom=-0.04 * max(float(e.max()) if len(e) else 1.0, 0.1))
-        axes.margins(x=0.08)
-        axes.legend(loc="best", handletextpad=0.2, borderaxespad=0.2)
+        axes.legend(loc="upper right", handletextpad=0.2, borderaxespad=0.2)
         return _svg(figure)
 
 
@@ -120,7 +147,7 @@ def bands(
         dos: (frequencies, density), drawn on the right.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         if dos is None:
             axes = figure.subplots()
         else:
@@ -173,7 +200,7 @@ def rdf_overlay(r: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]) 
 def temperatures(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], target: float) -> str:
     """Plot temperature (K) over time (fs → ps) of several engines."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _figure(height=2.6)
+        figure, axes = _figure(height=2.2)
         for (name, (time_fs, kelvin)), colour in zip(curves.items(), (BLUE, ORANGE), strict=False):
             axes.plot(time_fs / 1000.0, kelvin, color=colour, linewidth=1.1, label=name)
         axes.axhline(target, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
