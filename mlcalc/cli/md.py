@@ -84,6 +84,7 @@ def register(app: typer.Typer) -> None:
                     out=folder,
                     engine=engine,
                     ranks=ranks,
+                    dtype=dtype,
                     log_interval=log_interval,
                     trajectory_interval=trajectory_interval,
                     checkpoint_interval=checkpoint_interval,

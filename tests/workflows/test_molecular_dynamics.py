@@ -13,6 +13,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from mlcalc import MLCalculator
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.workflows import MDResult, md
 from mlcalc.workflows._md_ase import build_dynamics
@@ -80,6 +81,32 @@ def test_a_killed_run_goes_on_bit_for_bit(options: dict, tmp_path: Path) -> None
         assert sorted(a.files) == sorted(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_neighbour_list_with_a_skin_does_not_break_the_continuation(tmp_path: Path) -> None:
+    from scripted_lennard_jones import ScriptedLennardJones
+
+    class Killed(Exception):
+        pass
+
+    def kill(step: int, steps: int) -> None:
+        if step == 150:
+            raise Killed
+
+    def calculator() -> MLCalculator:
+        return MLCalculator(ScriptedLennardJones(), skin=0.4)
+
+    argon = bulk("Ar", a=5.3, cubic=True).repeat(2)
+    argon.rattle(0.2, seed=0)
+    call = {"temperature_k": 200.0, "timestep_fs": 5.0, "steps": 200, "checkpoint_interval": 60, "ensemble": "nve"}
+    one = calculator()
+    md(argon, one, out=tmp_path / "one", **call)
+    assert one.verlet.rebuilds > 5
+    with pytest.raises(Killed):
+        md(argon, calculator(), out=tmp_path / "two", progress=kill, **call)
+    assert md(argon, calculator(), out=tmp_path / "two", **call).resumed_from == 120
+    for name in ("log.csv", "trajectory.extxyz"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_a_finished_run_is_read_back_and_can_be_extended(tmp_path: Path) -> None:
