@@ -45,13 +45,13 @@ def candidate_edges(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cut
     # The cutoff is a hair larger because the caller cuts with its own rounding, which is the same for an edge and its
     # reverse; positions far from the origin lose digits when they are wrapped.
     cutoff += 1e-12 * (1.0 + float(np.abs(positions).max()))
-    box = _close(positions, cell, pbc)
-    if not _fits_a_grid(box, cutoff):
+    box = _close(positions, cell, pbc, cutoff)
+    if not _fits_a_grid(box, cutoff, len(positions)):
         return kdtree_edges(positions, cell, pbc, cutoff)
     # vesin rather than matscipy: about twice as fast (benchmarks/neighbours.py), and matscipy fails on zero cell
     # vectors even where the axis is open.
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
-    i, j, shifts = finder.compute(points=positions, box=box, periodic=pbc, quantities="ijS", copy=False)
+    i, j, shifts = finder.compute(points=positions, box=box, periodic=True, quantities="ijS", copy=False)
     return np.stack([i, j]).astype(np.int64), np.array(shifts, dtype=np.int64)
 
 
@@ -111,26 +111,30 @@ def name_atoms(indices: ArrayLike, most: int = 10) -> str:
     return f"{'atom' if len(listed) == 1 else 'atoms'} {text}{more}"
 
 
-def _close(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """Fill open axes with vectors normal to the periodic ones, long enough to hold all atoms.
+def _close(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:
+    """Make the cell periodic along all axes without a new edge.
 
-    The list does not depend on them, but the search grid wants a box with volume.
+    Open axes get vectors normal to the periodic ones and so long that no image comes within the cutoff. The search
+    grid is then ours to foresee; the one that vesin makes for open axes can be very slow for scattered atoms.
     """
     if pbc.all():
         return cell
     box = cell.copy()
     n_periodic = int(pbc.sum())
     normals = np.eye(3) if n_periodic == 0 else np.linalg.svd(cell[pbc])[2][n_periodic:]
-    box[~pbc] = normals * (np.ptp(positions @ normals.T, axis=0)[:, None] + 1.0)
+    box[~pbc] = normals * (np.ptp(positions @ normals.T, axis=0)[:, None] + cutoff + 1.0)
     return box
 
 
-def _fits_a_grid(box: Floats, cutoff: float) -> bool:
-    """Whether vesin can lay its grid over the box.
+def _fits_a_grid(box: Floats, cutoff: float, n_atoms: int) -> bool:
+    """Whether vesin's grid of cells suits the box.
 
-    It scales the numbers of grid cells by one common factor to at most 1e5 in all; in wide flat boxes the smallest
-    number becomes 0 and the process dies of a division (vesin 0.6.2).
+    Its time grows with the number of cells, empty ones included (minutes for a few atoms spread over 1000 Å beside a
+    short lattice vector). Where there are more than 1e5 it scales their numbers along all axes by one factor; in wide
+    flat boxes one number becomes 0 and the process dies of a division (vesin 0.6.2).
     """
-    spacing = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
-    cells = np.maximum(spacing / cutoff, 1.0)
-    return bool(cells.min() * min(1.0, (5e4 / cells.prod()) ** (1.0 / 3.0)) >= 1.5 or cells.prod() < 5e4)
+    cells = np.maximum(1.0 / (np.linalg.norm(np.linalg.inv(box), axis=0) * cutoff), 1.0)
+    return bool(
+        cells.prod() <= 64.0 + 8.0 * n_atoms
+        and cells.min() * min(1.0, (5e4 / cells.prod()) ** (1.0 / 3.0)) >= (1.5 if cells.prod() > 5e4 else 0.0)
+    )

@@ -1,6 +1,7 @@
 """Neighbour lists against a sum over images."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -132,6 +133,19 @@ def test_wide_flat_boxes(size, thickness):
         edge_index, shifts = neighbor_list(positions, cell, pbc, 3.0)
         assert as_set(edge_index, shifts) == brute_force(positions, cell, pbc, 3.0)
         assert edge_index.shape[1] >= 40
+
+
+def test_few_atoms_scattered_beside_a_short_lattice_vector():
+    """A grid over all that emptiness would take minutes."""
+    positions = np.random.default_rng(2).normal(0.0, 300.0, (6, 3))
+    positions[3] = positions[0] + 1.0
+    cell = np.zeros((3, 3))
+    cell[2] = [1.1, 0.7, -0.2]
+    start = time.perf_counter()
+    edge_index, shifts = neighbor_list(positions, cell, (False, False, True), 4.3)
+    assert time.perf_counter() - start < 5.0
+    assert as_set(edge_index, shifts) == brute_force(positions, cell, (False, False, True), 4.3)
+    assert {(0, 3), (3, 0)} <= set(map(tuple, edge_index.T.tolist()))
 
 
 def test_left_handed_cell():
