@@ -55,7 +55,9 @@ def test_verlet_list_is_exact_along_npt_like_trajectories(name):
         atoms.positions += rng.normal(0.0, 0.02, atoms.positions.shape) + 0.05
         assert_fresh(verlet, atoms.positions, atoms.cell.array, atoms.pbc)
     assert verlet.calls == 150
-    assert (name == "one atom" or verlet.rebuilds > 1) and verlet.rebuilds < 150
+    # One atom moves with its cell: only the scale can use up the skin.
+    assert verlet.rebuilds >= (1 if name == "one atom" else 2)
+    assert verlet.rebuilds < 150
 
 
 def test_verlet_list_is_exact_after_big_jumps():
