@@ -100,7 +100,7 @@ ModelInfo read_info(const json &document)
   if (units.at("energy") != "eV" || units.at("length") != "angstrom")
     throw std::runtime_error("units other than eV and angstrom");
   if (info.dtype != "float32" && info.dtype != "float64") throw std::runtime_error("dtype " + info.dtype);
-  if (!(info.cutoff > 0.0) || info.exchange_width < 0) throw std::runtime_error("cutoff or exchange_width");
+  if (!(info.cutoff > 0.0)) throw std::runtime_error("cutoff");
   return info;
 }
 

@@ -26,6 +26,7 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <unordered_map>
 
 using namespace LAMMPS_NS;
@@ -99,6 +100,9 @@ void PairMlcalc::load(const std::string &path)
   model.reset();
   try {
     model = std::make_unique<mlcalc::Model>(path);
+    if (model->info().exchange_width < 0 && comm->nprocs > 1)
+      throw std::runtime_error("its parts exchange different numbers per atom, so it runs on one rank only; export the "
+                               "part for these elements: mlcalc export POTENTIAL FILE.pt --elements ...");
     mlcalc::Model::Threads threads(comm->nthreads);
     model->self_check();
   } catch (const std::exception &exception) {
@@ -184,7 +188,7 @@ void PairMlcalc::init_style()
       }
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // buffers are sized by the top pair style, which may be hybrid
-  const int width = static_cast<int>(model->info().exchange_width);
+  const int width = MAX(0, static_cast<int>(model->info().exchange_width));
   force->pair->comm_forward = MAX(force->pair->comm_forward, width);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
   mapped_at = -1;
@@ -310,6 +314,12 @@ void PairMlcalc::build_edges()
   graph->n_nodes = static_cast<int64_t>(atom_of_node.size());
   graph->species.resize(graph->n_nodes);
   for (int64_t n = 0; n < graph->n_nodes; ++n) graph->species[n] = species_of_type[type[atom_of_node[n]]];
+  if (graph->n_nodes == 0) {
+    // A rank without atoms still takes part in every exchange. Give the model a foreign node of the right kind, so that
+    // it goes the way it goes on the other ranks.
+    graph->n_nodes = 1;
+    graph->species.assign(1, *std::max_element(species_of_type.begin(), species_of_type.end()));
+  }
 }
 
 void PairMlcalc::compute(int eflag, int vflag)
@@ -432,7 +442,7 @@ void PairMlcalc::forward(double *rows, int64_t width)
   row_width = static_cast<int>(width);
   ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
   comm->forward_comm(this, row_width);
-  for (int64_t n = graph->n_owned; n < graph->n_nodes; ++n)
+  for (int64_t n = graph->n_owned; n < static_cast<int64_t>(atom_of_node.size()); ++n)
     std::copy_n(&ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width], row_width,
                 rows + n * row_width);
   exchange_time += platform::walltime() - start;
@@ -444,7 +454,7 @@ void PairMlcalc::reverse(double *rows, int64_t width)
   node_rows = rows;
   row_width = static_cast<int>(width);
   ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
-  for (int64_t n = graph->n_owned; n < graph->n_nodes; ++n)
+  for (int64_t n = graph->n_owned; n < static_cast<int64_t>(atom_of_node.size()); ++n)
     std::copy_n(rows + n * row_width, row_width,
                 &ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width]);
   comm->reverse_comm(this, row_width);

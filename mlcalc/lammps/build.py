@@ -197,8 +197,11 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
         if library.is_file() and not force:
             return library
         if announce:
-            print("mlcalc: compiling the LAMMPS plugin, once for this torch and LAMMPS (about half a minute)",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                "mlcalc: compiling the LAMMPS plugin, once for this torch and LAMMPS (about half a minute)",
+                file=sys.stderr,
+                flush=True,
+            )
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             objects = {source: Path(scratch) / f"{source}.o" for source in (*_TORCH_SIDE, *_LAMMPS_SIDE)}
             with ThreadPoolExecutor(max_workers=2) as pool:

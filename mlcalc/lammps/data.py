@@ -119,8 +119,10 @@ def write_data(
     if any(tilts):
         lines.append(" ".join(f"{tilt:.17g}" for tilt in tilts) + " xy xz yz")
     lines += ["", "Masses", ""]
-    lines += [f"{k + 1} {mass:.17g} # {symbol}"
-              for k, (mass, symbol) in enumerate(zip(types.masses, types.elements, strict=True))]  # fmt: skip
+    lines += [
+        f"{k + 1} {mass:.17g} # {symbol}"
+        for k, (mass, symbol) in enumerate(zip(types.masses, types.elements, strict=True))
+    ]
     if len(atoms):
         lines += ["", "Atoms # atomic", ""]
         rows = box.vectors_to_lammps(atoms.get_positions())

@@ -120,9 +120,16 @@ def run_input(
     start = time.perf_counter()
     try:
         result = subprocess.run(
-            command, cwd=folder, env=environment(), text=True, timeout=timeout_s, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            env=environment(),
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
     except subprocess.TimeoutExpired as error:
         raise LammpsError(f"LAMMPS did not finish within {timeout_s} s; see {folder / 'log.lammps'}") from error
     wall = time.perf_counter() - start
@@ -139,8 +146,10 @@ def environment() -> dict[str, str]:
         PluginError: the plugin cannot be built.
     """
     out = dict(os.environ)
-    for name, folder in (("LD_LIBRARY_PATH", mpich_file("libmpi.so.12").parent),
-                         ("LAMMPS_PLUGIN_PATH", build_plugin().parent)):  # fmt: skip
+    for name, folder in (
+        ("LD_LIBRARY_PATH", mpich_file("libmpi.so.12").parent),
+        ("LAMMPS_PLUGIN_PATH", build_plugin().parent),
+    ):
         others = [p for p in out.get(name, "").split(":") if p and p != str(folder)]
         out[name] = ":".join([str(folder), *others])
     return out
@@ -216,9 +225,7 @@ def static_lines(
     ]
 
 
-def read_static(
-    folder: Path, atoms: Atoms, box: LammpsBox, units: str, ranks: int, wall_time_s: float
-) -> LammpsStatic:
+def read_static(folder: Path, atoms: Atoms, box: LammpsBox, units: str, ranks: int, wall_time_s: float) -> LammpsStatic:
     """Read what ``static_lines`` wrote, into the ASE frame."""
     style = lammps_units(units)
     energy, volume, *pressure = map(float, (folder / "totals").read_text().split())

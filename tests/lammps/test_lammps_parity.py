@@ -1,0 +1,128 @@
+"""The Python route and LAMMPS give the same numbers: every shape of structure, 1 to 4 ranks, two architectures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from lammps_structures import structures
+
+from mlcalc.graphs import build_graph
+from mlcalc.lammps.box import make_box
+from mlcalc.lammps.data import atom_types, write_data
+from mlcalc.lammps.run import LammpsStatic, read_static, run_input, run_static, static_lines
+from mlcalc.potentials.base import Potential
+from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
+
+STRUCTURES = structures()
+CASES = [("equivariant", name) for name in STRUCTURES]
+CASES += [("schnet", name) for name in ("bulk", "sliver", "half-empty", "one-atom")]
+ENERGY, FORCE, VIRIAL = 1e-9, 1e-8, 1e-7  # eV/atom, eV/Å, eV
+
+
+def python_route(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    graph = build_graph(atoms, potential.info.elements, potential.info.cutoff)
+    energies, gradients = energies_and_gradients(potential, graph)
+    return {
+        "energies": energies.detach().numpy(),
+        "forces": forces(gradients, graph.edge_index, graph.n_atoms).numpy(),
+        "virial": -strain_derivative(gradients, graph)[0].numpy(),
+        "virials": atomic_virials(gradients, graph).numpy(),
+    }
+
+
+def compare(found: LammpsStatic, wanted: dict[str, np.ndarray]) -> None:
+    n = len(wanted["energies"])
+    assert abs(found.energy - wanted["energies"].sum()) / n < ENERGY
+    assert np.abs(found.energies - wanted["energies"]).max() < ENERGY
+    assert np.abs(found.forces - wanted["forces"]).max() < FORCE
+    assert np.abs(found.virial - wanted["virial"]).max() < VIRIAL
+    assert np.abs(found.virials - wanted["virials"]).max() < VIRIAL
+    assert np.abs(found.virials.sum(axis=0) - found.virial).max() < VIRIAL
+
+
+@pytest.fixture(scope="module")
+def python_results(models: dict[str, Potential]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    return {case: python_route(models[case[0]], STRUCTURES[case[1]]) for case in CASES}
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3, 4], ids=lambda n: f"{n}-ranks")
+def lammps_results(
+    request: pytest.FixtureRequest, model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], LammpsStatic]:
+    """All structures in one LAMMPS process per number of ranks."""
+    ranks: int = request.param
+    base = tmp_path_factory.mktemp(f"ranks{ranks}")
+    lines, boxes = [], {}
+    for architecture, name in CASES:
+        atoms = STRUCTURES[name]
+        folder = base / architecture / name
+        folder.mkdir(parents=True)
+        box, types = make_box(atoms), atom_types(atoms)
+        write_data(atoms, folder / "structure.data", types=types, box=box)
+        lines += ["clear", *static_lines(box, types, model_files[architecture], folder)]
+        boxes[architecture, name] = (folder, box)
+    run = run_input("\n".join(lines) + "\n", base, ranks, timeout_s=300)
+    return {
+        key: read_static(folder, STRUCTURES[key[1]], box, "metal", ranks, run.wall_time_s)
+        for key, (folder, box) in boxes.items()
+    }
+
+
+@pytest.mark.parametrize(("architecture", "name"), CASES)
+def test_same_numbers_on_any_number_of_ranks(
+    architecture: str,
+    name: str,
+    lammps_results: dict[tuple[str, str], LammpsStatic],
+    python_results: dict[tuple[str, str], dict[str, np.ndarray]],
+) -> None:
+    compare(lammps_results[architecture, name], python_results[architecture, name])
+
+
+def test_forces_are_large_against_the_tolerances(
+    python_results: dict[tuple[str, str], dict[str, np.ndarray]],
+) -> None:
+    for case in [("equivariant", "bulk"), ("equivariant", "slab"), ("schnet", "bulk"), ("schnet", "half-empty")]:
+        assert np.abs(python_results[case]["forces"]).max() > 1e-2, case
+        assert np.abs(python_results[case]["virial"]).max() > 1e-2, case
+
+
+@pytest.mark.parametrize("name", ["bulk", "sliver", "slab", "molecule", "one-atom"])
+@pytest.mark.parametrize("units", ["metal", "real"])
+def test_same_numbers_inside_python(
+    name: str,
+    units: str,
+    equivariant_file: Path,
+    python_results: dict[tuple[str, str], dict[str, np.ndarray]],
+) -> None:
+    found = run_static(STRUCTURES[name], equivariant_file, units=units)
+    compare(found, python_results["equivariant", name])
+    if not STRUCTURES[name].pbc.all():
+        assert found.stress is None
+    else:
+        stress = -python_results["equivariant", name]["virial"] / STRUCTURES[name].get_volume()
+        assert np.abs(found.stress - stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]).max() < 1e-9
+
+
+def test_python_is_unchanged_beside_lammps(models: dict[str, Potential], equivariant_file: Path) -> None:
+    """With the plugin's kernels in this process the exchange is still the identity, derivatives included."""
+    atoms = STRUCTURES["bulk"]
+    before = python_route(models["equivariant"], atoms)
+    run_static(atoms, equivariant_file)
+    after = python_route(models["equivariant"], atoms)
+    for key in before:
+        assert np.array_equal(before[key], after[key])
+
+
+def test_single_precision_model(models: dict[str, Potential], tmp_path: Path) -> None:
+    from mlcalc.deploy import export
+
+    export(models["equivariant"], tmp_path / "single.pt", dtype="float32")
+    wanted = python_route(models["equivariant"], STRUCTURES["bulk"])
+    for ranks in (1, 2):
+        found = run_static(STRUCTURES["bulk"], tmp_path / "single.pt", ranks=ranks)
+        assert np.abs(found.energies - wanted["energies"]).max() < 1e-4
+        assert np.abs(found.forces - wanted["forces"]).max() < 1e-4
+        assert np.abs(found.forces - wanted["forces"]).max() > 1e-12
