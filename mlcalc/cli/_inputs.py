@@ -25,12 +25,17 @@ def _read_config(context: typer.Context, path: Optional[Path]) -> Optional[Path]
         raise WorkflowError(f"--config {path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise WorkflowError(f"--config {path}: expected `option: value` lines")
-    known = sorted(str(item.name) for item in context.command.params if item.name not in ("config", "help"))
-    renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
-    unknown = sorted(set(renamed) - set(known))
+    names = {
+        option.lstrip("-").replace("-", "_"): str(item.name)
+        for item in context.command.params
+        for option in item.opts
+        if item.name not in ("config", "help") and (option.startswith("--") or not option.startswith("-"))
+    }
+    given = {str(key).replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(given) - set(names))
     if unknown:
-        raise WorkflowError(f"--config {path}: unknown option {', '.join(unknown)}; known: {', '.join(known)}")
-    context.default_map = {**(context.default_map or {}), **renamed}
+        raise WorkflowError(f"--config {path}: unknown option {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+    context.default_map = {**(context.default_map or {}), **{names[key]: value for key, value in given.items()}}
     return path
 
 

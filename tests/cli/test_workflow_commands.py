@@ -103,9 +103,9 @@ def test_md_writes_records_and_goes_on(mlcalc, copper: Path, tmp_path: Path) -> 
 
 def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
-    status, stdout, stderr = mlcalc(
-        "phonons", copper, *EMT_OPTION, "--out", out, "--relax", "--supercell", "3 3 3", "--mesh", "8 8 8"
-    )
+    config = tmp_path / "c.yaml"
+    config.write_text("relax: true\nsupercell: [3, 3, 3]\nmesh: 8 8 8\n")
+    status, stdout, stderr = mlcalc("phonons", copper, *EMT_OPTION, "--out", out, "--config", config)
     assert status == 0, stderr
     assert "yes" in stdout
     document = json.loads((out / "phonons.json").read_text())
