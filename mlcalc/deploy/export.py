@@ -9,7 +9,7 @@ import warnings
 import torch
 
 from mlcalc.deploy import _document
-from mlcalc.deploy._files import atomic_path
+from mlcalc.files import atomic_path
 from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
 from mlcalc.potentials.base import Potential

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mlcalc.deploy import _document
-from mlcalc.deploy._files import atomic_path
+from mlcalc.files import atomic_path
 from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential

@@ -86,9 +86,10 @@ class Potential(torch.nn.Module):
             edge_vectors: (E, 3), r_j + S·cell − r_i in Å.
             extra: index tables and per-structure inputs the potential declared: ``"reverse_edge"`` (E,),
                 ``"triplets"`` (T, 2) pairs of edges with a common centre, ``"batch"`` (N,) structure of each atom,
-                and each of ``info.inputs`` with shape (B,).
+                and each of ``info.inputs`` with shape (B,). In a distributed run ``"owned"`` (n,) says that only the
+                first n atoms are centres; the others are ghosts.
 
         Returns:
-            (N,) energies in eV. In a distributed run rows of ghost atoms are meaningless and are not summed.
+            (N,) energies in eV, or (n,) where ``extra`` says how many atoms are owned.
         """
         raise NotImplementedError

@@ -96,7 +96,7 @@ def read_labelled(path: str | Path, settings: DataSettings | None = None) -> lis
     return out
 
 
-_SHORT = 4  # frames; shorter runs of like frames are not trajectories
+_BLOCK = 4  # frames held out together
 
 
 def _same_trajectory(a: Labelled, b: Labelled) -> bool:
@@ -108,39 +108,40 @@ def _same_trajectory(a: Labelled, b: Labelled) -> bool:
 
 
 def split(data: Sequence[Labelled], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split into training and validation indices, never parting neighbouring frames of one trajectory at random.
+    """Split into training and validation indices without parting neighbouring frames of trajectories one by one.
 
-    Consecutive frames with the same group, composition and cell count as a trajectory; one contiguous block at its end
-    is held out, so that only one pair of neighbours is parted. Single frames are held out at random within their group.
+    Consecutive frames with the same group, composition and cell count as a trajectory and are cut into blocks of at
+    most four; within each group, whole blocks are held out: the first at random, the others evenly spaced after it,
+    so that every part of the group (temperatures run one after the other, say) is represented.
+
+    Args:
+        data: structures in file order.
+        fraction: share of frames to hold out.
+        seed: of the choice.
+
+    Raises:
+        TrainingError: if there are too few structures.
     """
     rng = np.random.default_rng(seed)
-    runs: list[list[int]] = []
+    blocks: dict[str, list[list[int]]] = {}
     for k, item in enumerate(data):
-        if runs and _same_trajectory(data[runs[-1][-1]], item):
-            runs[-1].append(k)
+        mine = blocks.setdefault(item.group, [])
+        if mine and mine[-1][-1] == k - 1 and len(mine[-1]) < _BLOCK and _same_trajectory(data[k - 1], item):
+            mine[-1].append(k)
         else:
-            runs.append([k])
+            mine.append([k])
     held: list[int] = []
-    short: dict[str, list[list[int]]] = {}
-    for run in runs:
-        if len(run) < _SHORT:
-            short.setdefault(data[run[0]].group, []).append(run)
-        else:
-            held += run[len(run) - max(1, round(fraction * len(run))) :]
-    for group in sorted(short):
-        wanted = round(fraction * sum(len(run) for run in short[group]))
-        for k in rng.permutation(len(short[group])):
-            if wanted <= 0:
-                break
-            held += short[group][k]
-            wanted -= len(short[group][k])
-    if not held and len(data) > 1:
-        held = [int(rng.integers(len(data)))]
-    validation = sorted(held)
+    for group in sorted(blocks):
+        mine = blocks[group]
+        stride = 1.0 / fraction
+        position = rng.uniform(0, min(stride, len(mine)))
+        while position < len(mine):
+            held += mine[int(position)]
+            position += stride
     training = sorted(set(range(len(data))) - set(held))
-    if not training or not validation:
+    if not training or not held:
         raise TrainingError(f"{len(data)} structures are too few to hold out a validation set; give data.validation")
-    return training, validation
+    return training, sorted(held)
 
 
 def elements_of(data: Sequence[Labelled]) -> tuple[str, ...]:

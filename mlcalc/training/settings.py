@@ -168,10 +168,11 @@ def _section(cls: type, values: Any, path: str) -> Any:
                 raise TrainingError(f"{where} must be true or false, not {value!r}")
             out[key] = value
         else:
+            kind: Any = type(default)
             try:
-                out[key] = type(default)(value)
+                out[key] = kind(value)
             except (TypeError, ValueError) as error:
-                raise TrainingError(f"{where} must be a {type(default).__name__}, not {value!r}") from error
+                raise TrainingError(f"{where} must be a {kind.__name__}, not {value!r}") from error
     return cls(**out)
 
 

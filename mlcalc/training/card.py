@@ -1,0 +1,75 @@
+"""The model card of a trained potential: what it is, what it was trained on, how good it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.training.settings import TrainingSettings
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def error_table(metrics: dict[str, Any]) -> str:
+    """Return a Markdown table of ``errors_by_group`` output."""
+    lines = [
+        "| frames | number | energy RMSE (MAE), meV/atom | force RMSE (MAE), eV/Å | stress RMSE, GPa |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, m in [("all", metrics["overall"]), *metrics["groups"].items()]:
+        lines.append(
+            f"| {name} | {m['n_structures']} | {_number(m['energy_rmse_mev_per_atom'], 2)} "
+            f"({_number(m['energy_mae_mev_per_atom'], 2)}) | {_number(m['forces_rmse_ev_per_ang'], 4)} "
+            f"({_number(m['forces_mae_ev_per_ang'], 4)}) | {_number(m['stress_rmse_gpa'], 3)} |"
+        )
+    return "\n".join(lines)
+
+
+def model_card(
+    potential: NeuralPotential, settings: TrainingSettings, metrics: dict[str, Any], training: dict[str, Any]
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        potential: the trained potential.
+        settings: the run's settings.
+        metrics: ``{"training": errors_by_group, "validation": errors_by_group}``.
+        training: epochs, seconds, best epoch, torch version.
+    """
+    info = potential.info
+    effort = (
+        f"{training['epochs']} epochs, {training['seconds'] / 60:.1f} min on {training['threads']} CPU thread(s), "
+        f"best epoch {training['best_epoch']}, torch {training['torch']}"
+    )
+    weights = sum(p.numel() for p in potential.parameters())
+    return f"""# {info.name}
+
+| | |
+|---|---|
+| elements | {", ".join(info.elements)} |
+| cutoff | {info.cutoff:g} Å |
+| message-passing layers | {info.layers} |
+| architecture | {settings.model.architecture}, {weights} weights{", ZBL repulsion" if settings.model.zbl else ""} |
+| energy scale | {info.energy_scale} |
+| training data | {info.training_data} |
+| closest distance in training | {info.min_distance:g} Å |
+| licence | {info.licence} |
+| trained | {effort} |
+| seed | {settings.seed} |
+
+Command: `mlcalc train config.yaml`, with the `config.yaml` beside this card.
+
+## Errors on structures it never saw
+
+Held out by trajectory: the last part of each, and single frames at random. The best epoch was chosen on these.
+
+{error_table(metrics["validation"])}
+
+## Errors on the training set
+
+{error_table(metrics["training"])}
+
+![parity](parity.png)
+"""
