@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from mlcalc.workflows._figures import new_figure
 from mlcalc.workflows.msd import MSD
 from mlcalc.workflows.rdf import RDF
 
@@ -23,7 +23,7 @@ def plot_log(result: Any, path: str | Path, title: str = "") -> Path:
         panels.append(("pressure (GPa)", [("", result.pressure_gpa)]))
     if np.isfinite(result.volume_ang3).any() and np.ptp(result.volume_ang3) > 0:
         panels.append(("volume (Å³)", [("", result.volume_ang3)]))
-    figure = Figure(figsize=(7, 1.9 * len(panels)), layout="constrained")
+    figure = new_figure(7, 1.9 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (label, curves) in zip(axes, panels, strict=True):
         for name, values in curves:
@@ -39,7 +39,7 @@ def plot_log(result: Any, path: str | Path, title: str = "") -> Path:
 
 def plot_rdf(curves: dict[str, RDF], path: str | Path, title: str = "") -> Path:
     """Draw one or several radial distribution functions over each other, by name."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axis = figure.subplots()
     for name, rdf in curves.items():
         axis.plot(rdf.r_ang, rdf.g, linewidth=1.1, label=name)
@@ -55,7 +55,7 @@ def plot_rdf(curves: dict[str, RDF], path: str | Path, title: str = "") -> Path:
 
 def plot_msd(msd: MSD, path: str | Path, title: str = "") -> Path:
     """Draw the mean squared displacement of each element against the lag."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axis = figure.subplots()
     for name, values in msd.by_element.items():
         axis.plot(msd.time_fs / 1000.0, values, linewidth=1.1, label=name)

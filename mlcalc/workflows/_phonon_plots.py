@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from mlcalc.workflows._figures import new_figure
 
 EV_TO_J_PER_MOL = 96485.33212
 
 
 def plot_bands(result: Any, path: str | Path, title: str = "") -> Path:
     """Draw bands and density of states of a ``PhononResult`` or ``PhononAnalysis`` side by side."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = new_figure(8, 4.5)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
     bands = result.bands
     ticks: list[float] = []
@@ -50,7 +51,7 @@ def plot_bands(result: Any, path: str | Path, title: str = "") -> Path:
 
 def plot_thermal(result: Any, path: str | Path, title: str = "") -> Path:
     """Draw free energy (kJ/mol), entropy and heat capacity (J/K/mol) per primitive cell against temperature."""
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure(6, 4.5)
     left = figure.subplots()
     right = left.twinx()
     thermal = result.thermal

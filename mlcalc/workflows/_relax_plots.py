@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from mlcalc.workflows._figures import new_figure
 
 
 def plot_convergence(forces: Mapping[str, Sequence[float]], fmax: float, path: str | Path) -> Path:
     """Draw the largest force (eV/Å) against the step for each named relaxation, and the criterion."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axis = figure.subplots()
     for name, values in forces.items():
         axis.plot(range(len(values)), [max(value, 1e-8) for value in values], linewidth=1.0, label=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -19,12 +20,13 @@ from mlcalc.errors import WorkflowError
 from mlcalc.workflows import _md_ase
 from mlcalc.workflows._md_record import read_log
 from mlcalc.workflows._md_settings import MDSettings, check_structure, draw_momenta, structure_hash
-from mlcalc.workflows._records import describe_calculator, jsonable
+from mlcalc.workflows._records import describe_calculator, jsonable, write_json
 from mlcalc.workflows._structures import as_atoms
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.rdf import RDF, radial_distribution
 
 Array = NDArray[np.float64]
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def md(
         work.calc = _ase_calculator(calculator, dtype)
         done = _check_identity(folder, _md_ase.read_identity(folder), identity, settings, resume)
         if done is None:
-            _clear(folder)
+            _clear(folder, identity)
         begin = _md_ase.run_ase(work, settings, folder, identity, progress)
         last = work.copy()
         last.set_constraint(as_atoms(atoms).constraints)
@@ -191,7 +193,7 @@ def md(
 
         done = _check_identity(folder, _md_lammps.read_identity(folder), identity, settings, resume)
         if done is None:
-            _clear(folder)
+            _clear(folder, identity)
         begin, last = _md_lammps.run_lammps(work, calculator, settings, dtype or "float64", folder, identity, progress)
     log = read_log(folder / "log.csv")
     return MDResult(
@@ -233,7 +235,8 @@ def _check_identity(
     if not resume:
         return None
     if found is None:
-        if (folder / "trajectory.extxyz").exists() and (folder / "trajectory.extxyz").stat().st_size > 0:
+        # run.json is written first: a run killed before its first checkpoint starts again.
+        if (folder / "trajectory.extxyz").exists() and _read_run(folder) != identity:
             raise WorkflowError(
                 f"{folder} holds a trajectory but no checkpoint of engine {settings.engine!r}: choose another "
                 "folder, or resume=False to overwrite it"
@@ -254,8 +257,14 @@ def _check_identity(
     return step
 
 
-def _clear(folder: Path) -> None:
-    """Remove the files of an earlier run, and nothing else."""
+def _read_run(folder: Path) -> Any:
+    path = folder / RUN
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _clear(folder: Path, identity: dict[str, Any]) -> None:
+    """Remove the files of an earlier run, and nothing else; say whose the folder is now."""
     for name in (_md_ase.CHECKPOINT, "log.csv", "trajectory.extxyz"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "lammps", ignore_errors=True)
+    write_json(folder / RUN, identity)

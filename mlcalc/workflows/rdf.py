@@ -11,7 +11,6 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
-from mlcalc.graphs import neighbor_list
 from mlcalc.workflows._records import jsonable
 from mlcalc.workflows._structures import require_periodic
 
@@ -53,6 +52,8 @@ def radial_distribution(
     Raises:
         WorkflowError: no frames, not periodic, or an element of ``pair`` that is not there.
     """
+    from mlcalc.graphs import neighbor_list  # here, because it loads torch
+
     edges = np.linspace(0.0, r_max, bins + 1)
     shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
     g = np.zeros(bins)

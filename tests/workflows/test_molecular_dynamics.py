@@ -124,6 +124,17 @@ def test_a_finished_run_is_read_back_and_can_be_extended(tmp_path: Path) -> None
         md(copper(), EMT(), out=tmp_path, **SHORT)
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
+    first = md(copper(), EMT(), out=tmp_path, **SHORT)
+    (tmp_path / "checkpoint.npz").unlink()
+    again = md(copper(), EMT(), out=tmp_path, **SHORT)
+    assert again.resumed_from == 0
+    np.testing.assert_array_equal(again.total_ev, first.total_ev)
+    (tmp_path / "checkpoint.npz").unlink()
+    with pytest.raises(WorkflowError, match="a trajectory but no checkpoint"):
+        md(copper(3), EMT(), out=tmp_path, **SHORT)
+
+
 def test_a_folder_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
     md(copper(), EMT(), out=tmp_path, **SHORT)
     with pytest.raises(WorkflowError, match=r"temperature_k \(900.0 then, 500.0 now\)"):
