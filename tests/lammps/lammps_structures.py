@@ -20,7 +20,9 @@ def _sliver() -> Atoms:
     """Long tilts, a height well below the cutoff, atoms far outside the cell."""
     cell = np.array([[3.1, 0.0, 0.3], [8.7, 2.9, -0.2], [-10.3, 4.4, 9.0]])
     inside = np.array([[0.1, 0.2, 0.1], [0.6, 0.5, 0.45], [0.2, 0.8, 0.8]])
-    return Atoms("SiMoSi", positions=(inside + [[3, -2, 0], [0, 0, -4], [1, 1, 1]]) @ cell, cell=cell, pbc=True)
+    return Atoms(
+        "SiMoSi", positions=(inside + np.array([[3, -2, 0], [0, 0, -4], [1, 1, 1]])) @ cell, cell=cell, pbc=True
+    )
 
 
 def _left_handed() -> Atoms:
@@ -57,7 +59,7 @@ def _wire() -> Atoms:
 
 
 def _molecule() -> Atoms:
-    positions = np.random.default_rng(8).uniform(0, 5.0, (9, 3)) + [[100.0, -3.0, 0.0]]
+    positions = np.random.default_rng(8).uniform(0, 5.0, (9, 3)) + np.array([100.0, -3.0, 0.0])
     keep = [0]
     for k in range(1, 9):
         if np.linalg.norm(positions[keep] - positions[k], axis=1).min() > 1.4:

@@ -73,7 +73,7 @@ def test_without_a_compiler_lammps_still_starts(
 ) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(PluginError, match="no C\\+\\+ compiler found.*mlcalc lammps build"):
+    with pytest.raises(PluginError, match=r"no C\+\+ compiler found.*mlcalc lammps build"):
         build_plugin()
     folder = Path(plugin_folder())
     assert "pair_style mlcalc is not available: no C++ compiler" in capsys.readouterr().err
