@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
         dtype: DtypeOption = None,
         device: DeviceOption = "cpu",
     ) -> None:
-        """Relax structures: positions, and the cell with --cell. Writes relaxed.extxyz, relax.json, relax.png."""
+        """Relax structures: positions, and the cell with --cell. Writes relaxed.extxyz, relax.json, relax.png.
+
+        The same command again skips structures that are done.
+        """
         from ase.io import write
         from rich.console import Console
         from rich.table import Table
@@ -41,62 +44,78 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._inputs import progress_bar, read_structures
         from mlcalc.files import atomic_path
         from mlcalc.workflows import relax as run
-        from mlcalc.workflows._records import write_json
+        from mlcalc.workflows._records import describe_calculator, write_json
         from mlcalc.workflows._relax_plots import plot_convergence
+        from mlcalc.workflows._structures import structure_hash
 
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype, device)
-        out.mkdir(parents=True, exist_ok=True)
-        results: dict[str, Any] = {}
-        history: dict[str, list[float]] = {}
+        options: dict[str, Any] = {
+            "fmax": fmax,
+            "cell": False if cell in ("fixed", "False", "false") else cell,
+            "pressure_gpa": pressure_gpa,
+            "stress_tolerance_gpa": stress_tolerance_gpa,
+            "symmetry": symmetry,
+            "symprec": symprec,
+            "optimizer": optimizer,
+            "max_steps": max_steps,
+        }
+        parts = out / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        records: dict[str, dict[str, Any]] = {}
         for number, (name, atoms) in enumerate(structures, 1):
-            forces: list[float] = []
-            title = f"relax {name} ({number}/{len(structures)})"
-            with progress_bar(title, max_steps) as update:
+            identity = {"structure": structure_hash(atoms), "calculator": describe_calculator(engine), **options}
+            done = _finished(parts / f"{name}.json", identity)
+            if done is None:
+                forces: list[float] = []
+                title = f"relax {name} ({number}/{len(structures)})"
+                with progress_bar(title, max_steps) as update:
 
-                def report(step: int, force: float, forces: list[float] = forces, update: Any = update) -> None:
-                    forces.append(force)
-                    update(step, f"force {force:.2e} eV/Å")
+                    def report(step: int, force: float, forces: list[float] = forces, update: Any = update) -> None:
+                        forces.append(force)
+                        update(step, f"force {force:.2e} eV/Å")
 
-                results[name] = run(
-                    atoms,
-                    engine,
-                    fmax=fmax,
-                    cell=False if cell in ("fixed", "False", "false") else cell,
-                    pressure_gpa=pressure_gpa,
-                    stress_tolerance_gpa=stress_tolerance_gpa,
-                    symmetry=symmetry,
-                    symprec=symprec,
-                    optimizer=optimizer,
-                    max_steps=max_steps,
-                    log=out / f"{name}.log",
-                    progress=report,
-                )
-            history[name] = forces
-        frames = []
-        for name, result in results.items():
-            frame = result.atoms
-            frame.info.update(name=name, converged=result.converged)
-            frames.append(frame)
+                    result = run(atoms, engine, log=parts / f"{name}.log", progress=report, **options)
+                frame = result.atoms
+                frame.info.update(name=name, converged=result.converged)
+                with atomic_path(parts / f"{name}.extxyz") as path:
+                    write(path, frame, format="extxyz")
+                # Written last: what it stands for is whole.
+                done = {"identity": identity, "result": result.to_dict(), "forces": forces}
+                write_json(parts / f"{name}.json", done)
+            else:
+                typer.echo(f"{name}: done before")
+            records[name] = done
         with atomic_path(out / "relaxed.extxyz") as path:
-            write(path, frames, format="extxyz")
-        write_json(out / "relax.json", {name: result.to_dict() for name, result in results.items()})
-        plot_convergence(history, fmax, out / "relax.png")
+            path.write_text("".join((parts / f"{name}.extxyz").read_text(encoding="utf-8") for name in records))
+        results = {name: record["result"] for name, record in records.items()}
+        write_json(out / "relax.json", results)
+        plot_convergence({name: record["forces"] for name, record in records.items()}, fmax, out / "relax.png")
 
         table = Table("structure", "E eV/atom", "force eV/Å", "stress GPa", "steps", "space group", "converged")
-        for name, result in results.items():
-            stress: Optional[float] = result.max_stress_residual_gpa
-            group = result.spacegroup_after or "–"
-            if result.spacegroup_before != result.spacegroup_after:
-                group = f"{result.spacegroup_before} → {group}"
+        for name, values in results.items():
+            stress: Optional[float] = values["max_stress_residual_gpa"]
+            group = values["spacegroup_after"] or "–"
+            if values["spacegroup_before"] != values["spacegroup_after"]:
+                group = f"{values['spacegroup_before']} → {group}"
             table.add_row(
                 name,
-                f"{result.energy_ev / len(result.atoms):.6f}",
-                f"{result.max_force_ev_per_ang:.1e}",
+                f"{values['energy_ev'] / len(values['atoms']['symbols']):.6f}",
+                f"{values['max_force_ev_per_ang']:.1e}",
                 "–" if stress is None else f"{stress:.3f}",
-                str(result.steps),
+                str(values["steps"]),
                 group,
-                "yes" if result.converged else "[bold red]NO[/]",
+                "yes" if values["converged"] else "[bold red]NO[/]",
             )
         Console().print(table)
         typer.echo(f"{out / 'relaxed.extxyz'}, {out / 'relax.json'}, {out / 'relax.png'}")
+
+
+def _finished(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of an earlier call if it relaxed the same structure in the same way."""
+    import json
+
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if record["identity"] == identity else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -125,11 +124,3 @@ def draw_momenta(atoms: Atoms, settings: MDSettings) -> None:
 def _stop(atoms: Atoms) -> None:
     velocity = atoms.get_momenta().sum(axis=0) / atoms.get_masses().sum()
     atoms.set_momenta(atoms.get_momenta() - atoms.get_masses()[:, None] * velocity)
-
-
-def structure_hash(atoms: Atoms) -> str:
-    """Return a digest of what a run starts from: elements, masses, cell, positions, momenta."""
-    digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.pbc, atoms.get_masses(), atoms.cell.array, atoms.positions, atoms.get_momenta()):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

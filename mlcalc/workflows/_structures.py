@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,11 @@ def require_periodic(atoms: Atoms, purpose: str) -> None:
     """Raise WorkflowError unless ``atoms`` is periodic in three directions."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise WorkflowError(f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}")
+
+
+def structure_hash(atoms: Atoms) -> str:
+    """Return a digest of a structure: elements, masses, cell, positions, momenta."""
+    digest = hashlib.sha256()
+    for array in (atoms.numbers, atoms.pbc, atoms.get_masses(), atoms.cell.array, atoms.positions, atoms.get_momenta()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

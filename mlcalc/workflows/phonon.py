@@ -21,7 +21,6 @@ from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.files import write_atomic
-from mlcalc.workflows._md_settings import structure_hash
 from mlcalc.workflows._phonon_analysis import (
     Bands,
     ImaginaryMode,
@@ -30,7 +29,7 @@ from mlcalc.workflows._phonon_analysis import (
     analyse_phonons,
 )
 from mlcalc.workflows._records import WorkflowWarning, describe_calculator, jsonable
-from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, structure_hash
 
 FORCES = "displacement_forces.npz"
 

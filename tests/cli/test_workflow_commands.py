@@ -57,6 +57,21 @@ def test_relax_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: 
     assert "Fm-3m (225)" in stdout.replace("\n", " ") or "Fm-3m" in stdout
 
 
+def test_relax_skips_what_is_done_and_repeats_what_changed(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    call = ["relax", copper, *EMT_OPTION, "--out", out]
+    assert "done before" not in mlcalc(*call)[1]
+    first = (out / "relaxed.extxyz").read_bytes()
+    second = tmp_path / "silver.extxyz"
+    ase.io.write(second, bulk("Ag"))
+    _, stdout, _ = mlcalc(*call, second)
+    assert "copper: done before" in stdout
+    assert "silver: done before" not in stdout
+    assert (out / "relaxed.extxyz").read_bytes().startswith(first)
+    assert list(json.loads((out / "relax.json").read_text())) == ["copper", "silver"]
+    assert "done before" not in mlcalc(*call, "--fmax", "0.02")[1]
+
+
 def test_configuration_file_sets_options_and_the_command_line_wins(mlcalc, copper: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("calculator: ase.calculators.emt:EMT\ncell: isotropic\nmax-steps: 3\nfmax: 0.5\n")
