@@ -16,8 +16,14 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["mlcalc", "mlcalc.*"]),
-    package_data={"mlcalc.discovery": ["templates/*"], "mlcalc.zoo": ["weights/*"], "mlcalc.lammps": ["plugin/*"]},
+    # The C++ sources lie apart, under their own licence, and travel with the package that compiles them.
+    packages=[*find_packages(include=["mlcalc", "mlcalc.*"]), "mlcalc.lammps.plugin"],
+    package_dir={"mlcalc.lammps.plugin": "lammps_plugin"},
+    package_data={
+        "mlcalc.discovery": ["templates/*"],
+        "mlcalc.zoo": ["weights/*"],
+        "mlcalc.lammps.plugin": ["*.cpp", "*.h", "README.md", "LICENSE"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "ase>=3.26",
