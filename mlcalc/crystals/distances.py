@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,3 +45,29 @@ def closest_pair(atoms: Atoms, ratio: float = 1.0) -> ClosestPair | None:
     relative = d / (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
     k = int(np.argmin(relative))
     return ClosestPair(int(i[k]), int(j[k]), float(d[k]), float(relative[k]))
+
+
+def closest_neighbors(structures: Iterable[Atoms], count: int = 12, cutoff: float = 6.0) -> np.ndarray:
+    """Return how close the k-th nearest neighbour of any atom comes in a set of structures, for k = 1 … count.
+
+    Of a training set, this is a cheap and sharp border of what a potential has been shown: the shortest distance alone
+    says nothing about how many neighbours may come that close.
+
+    Args:
+        structures: any periodicity; own images count as neighbours.
+        count: neighbours looked at.
+        cutoff: neighbours further away count as being at this distance, Å.
+
+    Returns:
+        (count,) ascending distances, Å.
+    """
+    closest = np.full(count, cutoff)
+    for atoms in structures:
+        centre, distance = neighbor_list("id", atoms, cutoff, self_interaction=False)
+        order = np.lexsort((distance, centre))
+        centre, distance = centre[order], distance[order]
+        # Rank of each neighbour within its centre: position in the sorted list minus that of the centre's first one.
+        rank = np.arange(len(centre)) - np.searchsorted(centre, centre, side="left")
+        keep = rank < count
+        np.minimum.at(closest, rank[keep], distance[keep])
+    return closest

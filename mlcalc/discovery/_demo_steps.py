@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.units import GPa
 from numpy.typing import NDArray
 
-from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals import closest_neighbors, find_space_group
 from mlcalc.crystals.symmetry import conventional_cell
 from mlcalc.discovery import figures
 from mlcalc.discovery.funnel import FunnelResult
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LABELLED = 6
 TIMESTEP_FS = 1.0
 TRAJECTORY_INTERVAL = 10
+ENSEMBLE = "nvt-bussi"
 
 # Lattice constant of diamond in PBE as the mlearn data have it, Å (Zuo et al., J. Phys. Chem. A 124, 731 (2020)).
 DIAMOND_PBE_ANG = 5.469
@@ -56,7 +57,6 @@ def refine(atoms: Atoms, calculator: Any) -> Best:
     result = relax(start, calculator, fmax=1e-4, cell="full", stress_tolerance_gpa=0.005, symmetry=True, max_steps=300)
     final = result.atoms.copy()
     group = find_space_group(final, symprec=1e-3)
-    pair = closest_pair(final, 3.0)
     a, b, c, alpha, beta, gamma = final.cell.cellpar()
     return Best(
         final,
@@ -68,7 +68,7 @@ def refine(atoms: Atoms, calculator: Any) -> Best:
             "cell": {"a": a, "b": b, "c": c, "alpha": alpha, "beta": beta, "gamma": gamma},
             "energy_ev_per_atom": result.energy_ev / len(final),
             "volume_ang3_per_atom": final.get_volume() / len(final),
-            "shortest_distance_ang": pair.distance if pair else None,
+            "shortest_distance_ang": float(closest_neighbors([final], 1)[0]),
             "max_force_ev_per_ang": result.max_force_ev_per_ang,
             "max_stress_gpa": result.max_stress_residual_gpa,
             "converged": result.converged,
@@ -161,7 +161,7 @@ def dynamics(
     return md(
         supercell,
         calculator,
-        ensemble="nvt-bussi",
+        ensemble=ENSEMBLE,
         temperature_k=settings.temperature_k,
         timestep_fs=TIMESTEP_FS,
         steps=settings.md_steps,
@@ -175,7 +175,7 @@ def dynamics(
 
 
 def summarise_md(
-    runs: dict[str, MDResult], settings: DemoSettings
+    runs: dict[str, MDResult], n_atoms: int, settings: DemoSettings
 ) -> tuple[dict[str, Any], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
     """Return the record of the dynamics and (r, g) of each engine."""
     warm = settings.md_warmup_steps * TIMESTEP_FS
@@ -201,15 +201,14 @@ def summarise_md(
                 "rdf": rdf.to_dict(),
             }
         )
-    first = next(iter(runs.values()))
     record: dict[str, Any] = {
-        "n_atoms": len(first.atoms),
-        "ensemble": first.settings["ensemble"],
+        "n_atoms": n_atoms,
+        "ensemble": ENSEMBLE,
         "timestep_fs": TIMESTEP_FS,
         "temperature_k": settings.temperature_k,
         "warmup_ps": warm / 1000.0,
         # The standard deviation of the temperature that the canonical ensemble itself has.
-        "canonical_spread_k": settings.temperature_k * float(np.sqrt(2.0 / (3 * len(first.atoms) - 3))),
+        "canonical_spread_k": settings.temperature_k * float(np.sqrt(2.0 / (3 * n_atoms - 3))),
         "runs": rows,
         "largest_rdf_difference": None,
     }
@@ -248,27 +247,33 @@ def verdict(funnel: FunnelResult, best: dict[str, Any], phonon: dict[str, Any]) 
     }
 
 
+def trusted_neighbors(potential: Any) -> tuple[float, ...]:
+    """Return how close neighbours come in the potential's training data, Å, as far as it says."""
+    if potential is None:
+        return ()
+    info = potential.info
+    known = info.provenance.get("closest_neighbors_ang") or ([info.min_distance] if info.min_distance else [])
+    return tuple(float(d) for d in known)
+
+
 def describe_potential(potential: Any) -> dict[str, Any] | None:
     """Name, origin and a hash of the weights; None where an ASE calculator stood in."""
     if potential is None:
         return None
-    import mlcalc
-
-    loaded = mlcalc.load(potential)
     digest = hashlib.sha256()
-    for name, tensor in sorted(loaded.state_dict().items()):
+    for name, tensor in sorted(potential.state_dict().items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    info = loaded.info
+    info = potential.info
     return {
-        "name": str(potential) if isinstance(potential, str | Path) else info.name,
+        "name": info.name,
         "elements": list(info.elements),
         "cutoff_ang": info.cutoff,
         "layers": info.layers,
         "energy_scale": info.energy_scale,
         "training_data": info.training_data,
         "licence": info.licence,
-        "parameters": sum(p.numel() for p in loaded.parameters()),
+        "parameters": sum(p.numel() for p in potential.parameters()),
         "weights_sha256": digest.hexdigest(),
     }
 
@@ -293,8 +298,7 @@ def pictures(
         engine: "ASE" if engine == "ase" else f"LAMMPS, {settings.ranks} ranks"  # one legend for both figures
         for engine in runs
     }
-    r = next(iter(rdf_curves.values()))[0]
-    return {
+    drawn = {
         "energy_volume": figures.energy_volume(
             [x.volume_ang3_per_atom for x in funnel.relaxed],
             [x.energy_ev_per_atom for x in funnel.relaxed],
@@ -306,11 +310,13 @@ def pictures(
             _ticks(phonon),
             (phonon.dos.frequency_thz, phonon.dos.states_per_thz),
         ),
-        "rdf": figures.rdf_overlay(r, {names[engine]: g for engine, (_, g) in rdf_curves.items()}),
-        "temperature": figures.temperatures(
-            {names[engine]: (run.time_fs, run.temperature_k) for engine, run in runs.items()}, settings.temperature_k
-        ),
     }
+    if runs:
+        drawn["rdf"] = figures.rdf_overlay({names[engine]: curve for engine, curve in rdf_curves.items()})
+        drawn["temperature"] = figures.temperatures(
+            {names[engine]: (run.time_fs, run.temperature_k) for engine, run in runs.items()}, settings.temperature_k
+        )
+    return drawn
 
 
 def _ticks(phonon: PhononResult) -> list[tuple[float, str]]:

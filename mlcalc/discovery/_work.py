@@ -11,7 +11,7 @@ import ase.io.jsonio
 import numpy as np
 from ase import Atoms
 
-from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals import closest_neighbors, closest_pair, find_space_group
 
 _calculator: Any = None
 
@@ -41,7 +41,7 @@ def check(atoms: Atoms, min_distance: float) -> str | None:
 
 
 def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
-    """Return the record of one candidate: ``status`` ok or failed, ``stage`` where it ended, ``reason`` if failed."""
+    """Return the record of one candidate: ``status`` ok or failed, ``stage`` where it ended, ``reason``."""
     from mlcalc.workflows import relax
 
     start = time.perf_counter()
@@ -77,6 +77,17 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
     problem = check(result.atoms, settings["min_distance"])
     if problem:
         return {**record, "reason": f"{problem} after relaxation"}
+    trusted = np.array(settings["trusted_neighbors_ang"])
+    missing = trusted - closest_neighbors([result.atoms], len(trusted))
+    if (missing > 0).any():
+        k = int(missing.argmax())
+        return {
+            **record,
+            "stage": "trust",
+            "reason": "more crowded than the training data",
+            "message": f"neighbour {k + 1} of an atom {missing[k]:.3f} Å closer than ever in training; "
+            f"{result.energy_ev / len(atoms):.3f} eV/atom",
+        }
     found = find_space_group(result.atoms, settings["symprec"])
     relaxed = result.atoms.copy()
     relaxed.info = {}

@@ -16,7 +16,7 @@ from mlcalc.discovery import _demo_steps as steps
 from mlcalc.discovery._environment import machine, versions
 from mlcalc.discovery.funnel import FunnelResult, FunnelSettings, run_funnel
 from mlcalc.discovery.report import write_report
-from mlcalc.errors import WorkflowError
+from mlcalc.errors import MlcalcError, WorkflowError
 from mlcalc.files import write_atomic
 from mlcalc.generators import Constraints, make_generator
 
@@ -41,7 +41,7 @@ class DemoSettings:
     """
 
     elements: tuple[str, ...] = ("Si",)
-    number: int = 100
+    number: int = 200
     n_atoms: tuple[int, int] = (1, 8)
     seed: int = 0
     workers: int = 2
@@ -76,12 +76,17 @@ def run_demo(
         The path of ``report.html``.
 
     Raises:
-        WorkflowError: no candidate came through; the message counts why.
+        WorkflowError: no candidate came through (the message counts why), or dynamics failed (the report is there).
     """
     settings = settings or DemoSettings()
     folder = Path(out).resolve()
+    if potential is not None:
+        import mlcalc
+
+        potential = mlcalc.load(potential, elements=settings.elements)  # of a family, only the member needed
     tell = progress or (lambda step, done, total: None)
     timings: dict[str, float] = {}
+    described = steps.describe_potential(potential)
 
     @contextmanager
     def timed(step: str) -> Iterator[None]:
@@ -99,13 +104,14 @@ def run_demo(
             partial(make_generator("random").sample, settings.number, constraints, settings.seed),
             factory,
             folder / "search",
-            settings=FunnelSettings(),
+            settings=FunnelSettings(trusted_neighbors_ang=steps.trusted_neighbors(potential)),
             description={
                 "generator": "random",
                 "number": settings.number,
                 "constraints": constraints.to_dict(),
                 "seed": settings.seed,
                 "calculator": calculator_name,
+                "weights_sha256": described["weights_sha256"] if described else None,
             },
             workers=settings.workers,
             progress=lambda stage, done, total: tell("search", done, total),
@@ -127,24 +133,28 @@ def run_demo(
     if potential is not None:
         with timed("ASE = LAMMPS"):
             parity = steps.compare_single_points(supercell, calculator, potential, folder, settings)
-    runs = {}
+    runs, problems = {}, {}
     for engine in ("ase", "lammps") if potential is not None else ("ase",):
-        with timed(f"MD in {engine.upper()}"):
-            runs[engine] = steps.dynamics(
-                supercell,
-                calculator if engine == "ase" else potential,
-                engine,
-                folder / f"md_{engine}",
-                settings,
-                partial(tell, f"MD in {engine.upper()}"),
-            )
+        name = f"MD in {engine.upper()}"
+        with timed(name):
+            try:
+                runs[engine] = steps.dynamics(
+                    supercell,
+                    calculator if engine == "ase" else potential,
+                    engine,
+                    folder / f"md_{engine}",
+                    settings,
+                    partial(tell, name),
+                )
+            except MlcalcError as error:  # a structure that does not survive is a finding; the report says so
+                problems[name] = str(error)
     with timed("report"):
-        md_record, rdf_curves = steps.summarise_md(runs, settings)
+        md_record, rdf_curves = steps.summarise_md(runs, len(supercell), settings)
         record = {
             "title": _name(settings.elements),
             "elements": list(settings.elements),
             "calculator": calculator_name,
-            "potential": steps.describe_potential(potential),
+            "potential": described,
             "settings": asdict(settings),
             "search": funnel.to_dict(),
             "best": best.record,
@@ -153,6 +163,7 @@ def run_demo(
             "phonons": phonon_record,
             "parity": parity,
             "md": md_record,
+            "problems": problems,
             "versions": versions(),
             "machine": machine(),
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time.time() - sum(timings.values()))),
@@ -161,6 +172,10 @@ def run_demo(
         }
         write_report(folder / "report.html", record, steps.pictures(funnel, phonon, runs, rdf_curves, settings))
         write_atomic(folder / "report.json", steps.to_json(record))
+    if problems:
+        raise WorkflowError(
+            "; ".join(f"{name} failed: {text}" for name, text in problems.items()) + f"; see {folder / 'report.html'}"
+        )
     return folder / "report.html"
 
 

@@ -173,12 +173,11 @@ def bands(
         return _svg(figure)
 
 
-def rdf_overlay(r: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]) -> str:
+def rdf_overlay(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> str:
     """Plot radial distribution functions of several engines over each other.
 
     Args:
-        r: (B,) distances, Å.
-        curves: engine → (B,) g(r).
+        curves: engine → (distances (B,) in Å, g (B,)).
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
@@ -186,12 +185,12 @@ def rdf_overlay(r: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]) 
             {"color": BLUE, "linewidth": 2.6, "alpha": 0.55},
             {"color": ORANGE, "linewidth": 1.3, "linestyle": (0, (4, 2))},
         ]
-        for (name, g), look in zip(curves.items(), looks, strict=False):
+        for (name, (r, g)), look in zip(curves.items(), looks, strict=False):
             axes.plot(r, g, label=name, **look)
         axes.axhline(1.0, color="#b6bec9", linewidth=0.8, zorder=0)
         axes.set_xlabel("distance (Å)")
         axes.set_ylabel("g(r)")
-        axes.set_xlim(1.0, float(r[-1]))
+        axes.set_xlim(1.0, max(float(r[-1]) for r, _ in curves.values()))
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")
         return _svg(figure)

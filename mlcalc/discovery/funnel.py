@@ -28,6 +28,10 @@ class FunnelSettings:
 
     Attributes:
         min_distance: smallest allowed distance, own images included, in units of the sum of covalent radii.
+        trusted_neighbors_ang: relaxed structures are stopped where some atom has its k-th nearest neighbour closer
+            than entry k − 1 of this list, the closest in the potential's training data (``closest_neighbors``): more
+            crowded than anything it was shown, its energies are extrapolations, and often far too low. Empty trusts
+            all.
         fmax: largest force left after relaxation, eV/Å.
         stress_tolerance_gpa: largest stress left after relaxation, GPa.
         max_steps: optimiser steps allowed.
@@ -38,6 +42,7 @@ class FunnelSettings:
     """
 
     min_distance: float = 0.6
+    trusted_neighbors_ang: tuple[float, ...] = ()
     fmax: float = 0.02
     stress_tolerance_gpa: float = 0.1
     max_steps: int = 300
@@ -267,7 +272,7 @@ def _pool_run(
 def _summarise(records: Sequence[dict[str, Any]], generated: int, settings: FunnelSettings) -> FunnelResult:
     """Count, deduplicate and rank; depends on the records only, not on their order."""
     records = sorted(records, key=lambda record: record["index"])
-    failed: dict[str, dict[str, list[int]]] = {"validity": {}, "relaxation": {}}
+    failed: dict[str, dict[str, list[int]]] = {"validity": {}, "relaxation": {}, "trust": {}}
     for record in records:
         if record["status"] != "ok":
             failed[record["stage"]].setdefault(record["reason"], []).append(record["index"])
@@ -291,11 +296,13 @@ def _summarise(records: Sequence[dict[str, Any]], generated: int, settings: Funn
         for k, g in enumerate(best, start=1)
     )
     invalid = sum(len(v) for v in failed["validity"].values())
+    untrusted = sum(len(v) for v in failed["trust"].values())
     duplicates = sorted(set(r.index for r in relaxed) - {r.best.index for r in ranked})
     stages = (
         Stage("generated", generated, generated, {}),
         Stage("valid distances", generated, generated - invalid, failed["validity"]),
-        Stage("relaxed", generated - invalid, len(relaxed), failed["relaxation"]),
+        Stage("relaxed", generated - invalid, len(relaxed) + untrusted, failed["relaxation"]),
+        Stage("within the potential's data", len(relaxed) + untrusted, len(relaxed), failed["trust"]),
         Stage("distinct", len(relaxed), len(ranked), {"duplicate": duplicates} if duplicates else {}),
     )
     return FunnelResult(stages, relaxed, ranked, settings)

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 
-from mlcalc.crystals import closest_pair
+from mlcalc.crystals import closest_neighbors, closest_pair
 from mlcalc.crystals.duplicates import cluster_duplicates
 
 
@@ -54,3 +54,14 @@ def test_closest_pair_sees_own_images() -> None:
     assert closest_pair(atom, 0.5) is None
     atom.pbc = False
     assert closest_pair(atom) is None
+
+
+def test_closest_neighbors_are_the_shells_of_known_crystals() -> None:
+    d = 5.43 * 3**0.5 / 4
+    assert closest_neighbors([bulk("Si", a=5.43)], 5) == pytest.approx([d] * 4 + [5.43 / 2**0.5])
+    assert closest_neighbors([bulk("Cu", a=3.6, cubic=True)], 13) == pytest.approx([3.6 / 2**0.5] * 12 + [3.6])
+    # Of a set, the closest anywhere; far away counts as the cutoff.
+    pair = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.0]])
+    assert closest_neighbors([bulk("Si", a=5.43), pair], 3) == pytest.approx([2.0, d, d])
+    assert closest_neighbors([pair], 3, cutoff=5.0) == pytest.approx([2.0, 5.0, 5.0])
+    assert closest_neighbors([], 2).tolist() == [6.0, 6.0]
