@@ -89,7 +89,7 @@ def test_more_crowded_than_the_training_data_is_not_ranked(tmp_path: Path) -> No
     assert result.ranked == ()
     record = json.loads((tmp_path / "records.jsonl").read_text(encoding="utf-8"))
     assert re.match(r"neighbour 9 of an atom 0\.0[56]\d Å closer", record["message"])
-    loose = FunnelSettings(trusted_neighbors_ang=(2.5,) * 12)
+    loose = FunnelSettings(trusted_neighbors_ang=(2.3,) * 12)
     assert len(run_funnel(lambda: by_hand(long, short), EMT, tmp_path / "loose", settings=loose).relaxed) == 2
 
 
