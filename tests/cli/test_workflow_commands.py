@@ -7,10 +7,14 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from mlcalc import cli
+from mlcalc.deploy import export
+from mlcalc.potentials.base import PotentialInfo
+from mlcalc.potentials.registry import build
 from mlcalc.workflows import relax
 
 EMT_OPTION = ["--calculator", "ase.calculators.emt:EMT"]
@@ -114,6 +118,30 @@ def test_md_writes_records_and_goes_on(mlcalc, copper: Path, tmp_path: Path) -> 
     status, _, stderr = mlcalc("md", *common, "--steps", 40, "--temperature-k", 500)
     assert status == 1
     assert "temperature_k (300.0 then, 500.0 now)" in stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    info = PotentialInfo(elements=("Cu",), cutoff=4.0, layers=1, name="random")
+    path = tmp_path_factory.mktemp("model") / "random.pt"
+    config = {"architecture": "schnet", "network": {"layers": 1, "channels": 4}, "zbl": True}
+    export(build(config, info, torch.float64).eval(), path, dtype="float64")
+    return path
+
+
+def test_both_engines_write_the_same_from_the_same_command(mlcalc, copper: Path, model: Path, tmp_path: Path) -> None:
+    common = ["md", copper, "--potential", model, "--supercell", "3", "--ensemble", "nve", "--steps", 20]
+    assert mlcalc(*common, "--out", tmp_path / "ase")[0] == 0
+    status, _, stderr = mlcalc(*common, "--out", tmp_path / "lammps", "--engine", "lammps", "--ranks", 2)
+    assert status == 0, stderr
+    ours, theirs = (json.loads((tmp_path / name / "md.json").read_text()) for name in ("lammps", "ase"))
+    assert set(ours) == set(theirs)
+    np.testing.assert_allclose(ours["total_ev"], theirs["total_ev"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours["rdf"]["g"], theirs["rdf"]["g"], atol=1e-12)
+    assert {item.name for item in (tmp_path / "ase").iterdir()} - {"checkpoint.npz"} == {
+        item.name for item in (tmp_path / "lammps").iterdir()
+    } - {"lammps"}
 
 
 def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path) -> None:
