@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     def demo(
         out: Annotated[Path, typer.Option(help="Folder for the report and everything behind it.")] = Path("demo"),
         elements: Annotated[str, typer.Option(help="Elements, all of them present: Si or Li,O.")] = "Si",
-        n: Annotated[int, typer.Option("-n", "--number", help="Candidate cells.", min=1)] = 100,
+        n: Annotated[int, typer.Option("-n", "--number", help="Candidate cells.", min=1)] = 200,
         seed: Annotated[int, typer.Option(help="Of candidates and dynamics.", min=0)] = 0,
         workers: Annotated[int, typer.Option(help="Processes that relax.", min=1)] = 2,
         md_steps: Annotated[int, typer.Option(help="Steps of 1 fs in each engine; a third warms up.", min=60)] = 1500,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ase.io.jsonio
 import numpy as np
 from ase import Atoms
 from ase.units import GPa
@@ -20,13 +21,14 @@ from mlcalc.crystals import closest_neighbors, find_space_group
 from mlcalc.crystals.symmetry import conventional_cell
 from mlcalc.discovery import figures
 from mlcalc.discovery.funnel import FunnelResult
+from mlcalc.files import write_atomic
 from mlcalc.workflows import MDResult, PhononResult, md, phonons, relax
 from mlcalc.workflows._records import jsonable
 
 if TYPE_CHECKING:
     from mlcalc.discovery.demo import DemoSettings
 
-LABELLED = 6
+LABELLED = 5
 TIMESTEP_FS = 1.0
 TRAJECTORY_INTERVAL = 10
 ENSEMBLE = "nvt-bussi"
@@ -42,12 +44,22 @@ class Best:
     conventional: Atoms
     record: dict[str, Any]
 
+    @classmethod
+    def of(cls, atoms: Atoms, calculator: Any, path: Path) -> Best:
+        """Refine, or read what an earlier run refined: later steps go on only from exactly the same numbers."""
+        if path.exists():
+            stored = ase.io.jsonio.decode(path.read_text(encoding="utf-8"))
+            return cls(stored["atoms"], stored["record"])
+        best = refine(atoms, calculator)
+        write_atomic(path, ase.io.jsonio.encode({"atoms": best.conventional, "record": best.record}))
+        return best
+
 
 def remove_earlier(folder: Path) -> None:
     """Remove what a finished run left in ``folder``, and nothing else."""
     for name in ("search", "phonons", "md_ase", "md_lammps"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("report.json", "report.html", "model.pt"):
+    for name in ("report.json", "report.html", "model.pt", "refined.json"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -146,6 +158,10 @@ def compare_single_points(
         "largest_force_ev_per_ang": float(np.abs(forces).max()),
         "largest_stress_gpa": float(np.abs(stress).max() / GPa),
         "rows": rows,
+        # The borders that the parity tests set in double precision.
+        "agrees": all(
+            row["energy_difference_ev_per_atom"] < 1e-9 and row["force_difference_ev_per_ang"] < 1e-8 for row in rows
+        ),
     }
 
 

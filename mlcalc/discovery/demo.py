@@ -123,7 +123,7 @@ def run_demo(
 
     calculator = factory()
     with timed("refine"):
-        best = steps.refine(funnel.ranked[0].best.atoms, calculator)
+        best = steps.Best.of(funnel.ranked[0].best.atoms, calculator, folder / "refined.json")
     with timed("phonons"):
         phonon, phonon_record = steps.phonons_of(
             best.conventional, calculator, folder / "phonons", lambda done, total: tell("phonons", done, total)
@@ -172,6 +172,8 @@ def run_demo(
         }
         write_report(folder / "report.html", record, steps.pictures(funnel, phonon, runs, rdf_curves, settings))
         write_atomic(folder / "report.json", steps.to_json(record))
+    if parity is not None and not parity["agrees"]:
+        problems["ASE = LAMMPS"] = "the single points differ by more than rounding"
     if problems:
         raise WorkflowError(
             "; ".join(f"{name} failed: {text}" for name, text in problems.items()) + f"; see {folder / 'report.html'}"

@@ -70,6 +70,12 @@ def _figure(width: float = 5.6, height: float = 3.5) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend_above(figure: Figure, axes: Axes, columns: int) -> None:
+    """Put the legend where no data can be."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=columns, handletextpad=0.3, columnspacing=1.2)
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -130,7 +136,7 @@ def energy_volume(
         _label(axes, [(v[k], e[k], mathtext(text)) for k, text in labels.items() if shown[k]])
         axes.set_xlabel("volume per atom (Å³)")
         axes.set_ylabel("energy above the lowest (eV/atom)")
-        axes.legend(loc="upper right", handletextpad=0.2, borderaxespad=0.2)
+        _legend_above(figure, axes, columns=4)
         return _svg(figure)
 
 
@@ -206,5 +212,5 @@ def temperatures(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64
         axes.set_xlabel("time (ps)")
         axes.set_ylabel("temperature (K)")
         axes.margins(x=0)
-        axes.legend(loc="upper right", ncols=2)
+        _legend_above(figure, axes, columns=2)
         return _svg(figure)

@@ -121,6 +121,35 @@ def test_a_finished_run_starts_again_and_leaves_other_files_alone(
     assert (path.parent / "mine.txt").exists()
 
 
+def test_killed_in_the_middle_it_ends_with_the_same_numbers(
+    report: tuple[Path, dict[str, Any], Any], tmp_path: Path
+) -> None:
+    settings = DemoSettings(
+        elements=("Cu",), number=3, n_atoms=(1, 2), workers=1, md_steps=60, md_warmup_steps=20, seed=4
+    )
+
+    class Killed(BaseException):
+        """What no handler of ordinary errors catches."""
+
+    def kill(step: str, done: int, total: int) -> None:
+        if step == "MD in ASE" and done == 30:
+            raise Killed
+
+    def ends(progress: Any) -> dict[str, Any]:
+        path = run_demo(tmp_path, EMT, calculator_name="ase.calculators.emt:EMT", settings=settings, progress=progress)
+        return json.loads(path.with_name("report.json").read_text(encoding="utf-8"))
+
+    with pytest.raises(Killed):
+        ends(kill)
+    records = (tmp_path / "search" / "records.jsonl").read_bytes()
+    resumed = ends(None)
+    assert (tmp_path / "search" / "records.jsonl").read_bytes() == records
+    again = ends(None)  # finished: starts anew
+    for part in ("best", "phonons"):
+        assert resumed[part] == again[part]
+    assert resumed["md"]["runs"][0]["rdf"] == again["md"]["runs"][0]["rdf"]
+
+
 def test_nothing_came_through_is_an_error_that_counts(tmp_path: Path) -> None:
     class Broken(EMT):
         def calculate(self, *args: object, **kwargs: object) -> None:
