@@ -1,0 +1,172 @@
+"""The equivariant network: symmetries, smoothness, empty inputs, scripting, exactness of its tables."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from e3nn import o3
+
+from mlcalc.graphs import build_graph
+from mlcalc.potentials._angular import Mix, Product, components, coupling, paths
+from mlcalc.potentials._radial import BesselBasis, envelope
+from mlcalc.potentials.equivariant import EquivariantNetwork
+
+SETTINGS = [{}, {"l_max": 3, "l_hidden": 2, "layers": 3}, {"layers": 1}, {"l_hidden": 0}]
+
+
+def network(n_elements: int = 2, **settings) -> EquivariantNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return EquivariantNetwork(n_elements, 4.0, **{"channels": 8, **settings}).double().requires_grad_(False)
+
+
+def graph(cutoff: float = 4.0):
+    atoms = bulk("NaCl", "rocksalt", a=5.1, cubic=True)
+    atoms.rattle(0.15, seed=1)
+    return build_graph(atoms, ("Na", "Cl"), cutoff)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_energies_do_not_change_under_rotation_and_mirror(settings):
+    net, g = network(**settings), graph()
+    energies = net(g.species, g.edge_index, g.edge_vectors)
+    assert energies.std() > 1e-3
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rotation = o3.rand_matrix(dtype=torch.float64)
+    for matrix in (
+        rotation,
+        -torch.eye(3, dtype=torch.float64),
+        rotation @ torch.diag(torch.tensor([1.0, 1, -1]).double()),
+    ):
+        turned = net(g.species, g.edge_index, g.edge_vectors @ matrix.T)
+        assert (turned - energies).abs().max() < 1e-13
+
+
+def test_energies_depend_on_angles_not_only_on_distances():
+    net = network(1)
+    bent, straight = (
+        Atoms("Na3", [(2.0, 0, 0), (0, 0, 0), (2.0 * np.cos(t), 2.0 * np.sin(t), 0)]) for t in (2.0, np.pi)
+    )
+    one, two = (build_graph(a, ("Na",), 2.5) for a in (bent, straight))
+    difference = net(one.species, one.edge_index, one.edge_vectors) - net(two.species, two.edge_index, two.edge_vectors)
+    assert difference.abs().max() > 1e-3
+
+
+def test_features_rotate_as_e3nn_says():
+    product = Product(2, 2, 2).double()
+    mix = Mix([len(p) for p in paths(2, 2, 2)], 4, 3).double()
+    irreps = o3.Irreps("0e+1o+2e")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        a, b = torch.randn(2, 5, components(2), 4, dtype=torch.float64)
+        rotation = -o3.rand_matrix(dtype=torch.float64)
+        d = irreps.D_from_matrix(rotation)
+    plain, turned = mix(product(a, b)), mix(product(d @ a, d @ b))
+    assert (d @ plain - turned).abs().max() < 1e-12
+
+
+def test_coupling_is_e3nn_tensor_product():
+    table = coupling(1, 1, 2)
+    assert table.shape == (1 * 2 + 3 * 2 + 5 * 1, 4, 4)
+    # l3 = 2 from 1 x 1: e3nn's w3j in component normalisation.
+    w3j = o3.wigner_3j(1, 1, 2, dtype=torch.float64) * np.sqrt(5.0)
+    assert (table[-5:, 1:, 1:] - w3j.permute(2, 0, 1)).abs().max() < 1e-15
+
+
+def test_tables_are_exact_after_a_detour_through_float32():
+    exact, detour = network(), network()
+    detour = copy.deepcopy(detour).float().double()
+    assert torch.equal(exact.products[0].second.coupling(), detour.products[0].second.coupling())
+    assert torch.equal(exact.radial.frequencies(), detour.radial.frequencies())
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_edge_gradients_match_finite_differences(settings):
+    net, g = network(**settings), graph()
+    vectors = g.edge_vectors.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(net(g.species, g.edge_index, vectors).sum(), vectors)
+    h = 1e-5
+    for edge, axis in ((0, 0), (7, 1), (23, 2)):
+        step = torch.zeros_like(g.edge_vectors)
+        step[edge, axis] = h
+        plus = net(g.species, g.edge_index, g.edge_vectors + step).sum()
+        minus = net(g.species, g.edge_index, g.edge_vectors - step).sum()
+        assert float((plus - minus) / (2 * h)) == pytest.approx(float(gradient[edge, axis]), abs=1e-8)
+
+
+def test_smooth_where_a_neighbour_crosses_the_cutoff():
+    net = network(1)
+
+    def energy(r: float) -> float:
+        atoms = Atoms("Na3", [(0, 0, 0), (2.1, 0, 0), (0, r, 0)])
+        g = build_graph(atoms, ("Na",), 4.0)
+        return float(net(g.species, g.edge_index, g.edge_vectors)[0])
+
+    h = 1e-3
+    values = [energy(4.0 + k * h) for k in range(-4, 5)]
+    steps = np.diff(values)
+    assert abs(values[5] - values[3]) < 1e-8
+    assert np.abs(steps).max() < 1e-7  # value and slope vanish at the cutoff
+    assert abs(energy(3.0) - energy(4.1)) > 1e-4
+
+
+@pytest.mark.parametrize("atoms", [Atoms(), Atoms("Na"), Atoms("NaCl", [(0, 0, 0), (9, 0, 0)])])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_no_atoms_one_atom_no_edges(atoms, settings):
+    net = network(**settings)
+    g = build_graph(atoms, ("Na", "Cl"), 4.0)
+    vectors = g.edge_vectors.requires_grad_(True)
+    energies = net(g.species, g.edge_index, vectors)
+    assert energies.shape == (len(atoms),)
+    assert torch.isfinite(energies).all()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_script_gives_the_same(settings):
+    net, g = network(**settings), graph()
+    scripted = torch.jit.script(net)
+    for _ in range(3):
+        difference = scripted(g.species, g.edge_index, g.edge_vectors) - net(g.species, g.edge_index, g.edge_vectors)
+        assert difference.abs().max() < 1e-13
+
+
+def test_owned_atoms_alone_give_the_energies_they_have_among_all():
+    """One layer needs no exchange: energies of the first atoms do not need edges of the others."""
+    net, g = network(layers=1), graph()
+    keep = g.edge_index[0] < 3
+    part = net(g.species, g.edge_index[:, keep], g.edge_vectors[keep], {"owned": torch.arange(3)})
+    assert part.shape == (3,)
+    assert (part - net(g.species, g.edge_index, g.edge_vectors)[:3]).abs().max() < 1e-14
+
+
+def test_compressed_cells_stay_in_bounds():
+    """Products are polynomials; the norm between layers keeps them from running away at high density."""
+    net = network(1)
+    sizes = []
+    for a in (4.2, 3.0, 2.4):
+        g = build_graph(bulk("Na", "fcc", a=a), ("Na",), 4.0)
+        sizes.append(float(net(g.species, g.edge_index, g.edge_vectors).abs().max()))
+    assert np.isfinite(sizes).all()
+    assert max(sizes) < 1e4
+
+
+def test_envelope_is_smooth_and_ends_at_one():
+    x = torch.linspace(0.9, 1.1, 2001, dtype=torch.float64)
+    y = envelope(x).numpy()
+    assert y[1000:].max() == pytest.approx(0.0, abs=1e-12)
+    second = np.diff(y, 2) / (1e-4) ** 2
+    assert np.abs(np.diff(second)).max() < 0.5  # no jump in the second derivative
+    assert envelope(torch.zeros(1)).item() == 1.0
+
+
+def test_bessel_functions_are_those_of_the_paper():
+    basis = BesselBasis(5.0, 4).double()
+    r = torch.tensor([1.3, 2.7], dtype=torch.float64)
+    n = np.arange(1, 5)
+    expected = 5.0 * np.sqrt(2 / 5.0) * np.sin(n * np.pi * r.numpy()[:, None] / 5.0) / r.numpy()[:, None]
+    expected *= envelope(r[:, None] / 5.0).numpy()
+    assert np.abs(basis(r).numpy() - expected).max() < 1e-12
