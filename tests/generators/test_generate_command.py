@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import pytest
+
+from mlcalc.generators import read_candidates
+
+
+def mlcalc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "mlcalc"), *arguments]
+    # Wide and colourless, so that messages stay on their lines.
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_of_the_readme(tmp_path: Path) -> None:
+    line = "generate random -n 20 --elements Si --out candidates.extxyz"
+    first = mlcalc(*line.split(), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "20 candidates in candidates.extxyz" in first.stdout
+    content = (tmp_path / "candidates.extxyz").read_bytes()
+    assert len(ase.io.read(tmp_path / "candidates.extxyz", ":")) == 20
+    mlcalc(*line.split(), cwd=tmp_path)
+    assert (tmp_path / "candidates.extxyz").read_bytes() == content
+
+
+def test_constraints_reach_the_generator(tmp_path: Path) -> None:
+    where = ("--atoms", "2-4", "--space-groups", "225,221", "--volume", "8-12")
+    done = mlcalc(
+        "generate", "random", "-n", "3", "--formula", "MgO", *where, "--seed", "3", "--out", "cifs", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "cifs").glob("*.cif"))) == 3
+    for candidate in read_candidates(tmp_path / "cifs"):
+        assert candidate.provenance.found_space_group in (225, 221)
+        assert candidate.provenance.seed == 3
+        counts = candidate.atoms.symbols.formula.count()
+        assert counts["Mg"] == counts["O"]
+        assert 8 <= candidate.atoms.get_volume() / len(candidate.atoms) <= 12.001
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("generate random -n 1 --elements Qq --out c.extxyz", "'Qq' is not a chemical element"),
+        ("generate random -n 1 --out c.extxyz", "neither elements nor a formula"),
+        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random"),
+        ("generate random -n 1 --elements Si --space-groups 227 --atoms 1 --out c.extxyz", "fits the Wyckoff"),
+        ("generate random -n 1 --elements Si --atoms few --out c.extxyz", "give LOW-HIGH"),
+    ],
+)
+def test_bad_input_is_one_line(line: str, message: str, tmp_path: Path) -> None:
+    done = mlcalc(*line.split(), cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "c.extxyz").exists()
