@@ -187,8 +187,10 @@ void PairMlcalc::init_style()
         break;
       }
   neighbor->add_request(this, NeighConst::REQ_FULL);
-  // buffers are sized by the top pair style, which may be hybrid
+  // Buffers are sized by the top pair style, which may be hybrid; comm_style tiled takes the reverse size from here
+  // whatever reverse_comm() is told.
   const int width = MAX(0, static_cast<int>(model->info().exchange_width));
+  comm_forward = comm_reverse = width;
   force->pair->comm_forward = MAX(force->pair->comm_forward, width);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
   mapped_at = -1;

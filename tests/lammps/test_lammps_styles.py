@@ -99,6 +99,24 @@ def test_one_model_can_serve_two_groups_of_types(
     assert abs(totals[0] - wanted) < 1e-9
 
 
+@pytest.mark.parametrize("pair", ["alone", "hybrid"])
+def test_tiled_communication(pair: str, models: dict[str, Potential], equivariant_file: Path, tmp_path: Path) -> None:
+    """Ranks of unequal boxes, from recursive bisection, with a body of atoms in one corner."""
+    atoms = structures()["bulk"].repeat((1, 1, 2))
+    del atoms[[k for k, z in enumerate(atoms.positions[:, 2]) if z > 13.0]]
+    style = "" if pair == "alone" else "mlcalc"
+    lines = [
+        "comm_style tiled",
+        "pair_style mlcalc" if pair == "alone" else "pair_style hybrid/overlay mlcalc zero 5.0",
+        f"pair_coeff * * {style} {equivariant_file} {' '.join(ELEMENTS)}",
+        *(["pair_coeff * * zero"] if pair == "hybrid" else []),
+        "balance 1.0 rcb",
+    ]
+    totals, per_atom = single_point(atoms, lines, tmp_path / "tiled", 3)
+    assert abs(totals[0] - python_energy(models["equivariant"], atoms)) / len(atoms) < 1e-9
+    assert np.abs(per_atom[:, :3] - run_static(atoms, equivariant_file).forces).max() < 1e-8
+
+
 def test_restart_with_pair_coeff_again(equivariant_file: Path, tmp_path: Path) -> None:
     atoms = structures()["triclinic"]
     box = make_box(atoms)
