@@ -87,14 +87,14 @@ class OptimizerSettings:
         patience: epochs without improvement of the validation loss after which training stops early.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float = 0.005
     final_learning_rate: float = 1e-5
-    warmup: int = 2
-    batch_size: int = 4
-    epochs: int = 600
-    ema: float = 0.995
+    warmup: int = 1
+    batch_size: int = 2
+    epochs: int = 150
+    ema: float = 0.998
     gradient_clip: float = 10.0
-    patience: int = 200
+    patience: int = 60
 
 
 @dataclass(frozen=True)
