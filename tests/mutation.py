@@ -1,0 +1,195 @@
+"""Mutation run: each deliberate fault, put into a copy of the sources, must make a named test fail.
+
+A suite that stays green with a wrong sign in the virial proves nothing. ``python tests/mutation.py`` copies the tree,
+makes one fault at a time and runs the test that has to notice; a fault that goes unnoticed, or a test that breaks for
+another reason, fails the run. Names given on the command line choose faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("mlcalc", "lammps_plugin", "tests", "setup.py", "pyproject.toml", "README.md")
+PARITY = "tests/lammps/test_lammps_parity.py::test_same_numbers_on_any_number_of_ranks"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: how it is made and which test must fail.
+
+    Attributes:
+        name: short name.
+        test: pytest node id.
+        make: changes the copied tree.
+    """
+
+    name: str
+    test: str
+    make: Callable[[Path], None]
+
+
+def replace(file: str, old: str, new: str) -> Callable[[Path], None]:
+    """Return a fault that replaces text occurring exactly once, so that it cannot go stale unnoticed."""
+
+    def make(root: Path) -> None:
+        path = root / file
+        text = path.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise SystemExit(
+                f"mutation: {file} holds {old!r} {text.count(old)} times, not once; update tests/mutation.py"
+            )
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    return make
+
+
+def change_weight(root: Path) -> None:
+    """Change one weight of a shipped potential by 1e-3, in a file that is otherwise in order."""
+    code = (
+        "import torch\n"
+        "from mlcalc.deploy import load_weights, save_weights\n"
+        "path = 'mlcalc/zoo/weights/mlearn-Si.safetensors'\n"
+        "potential = load_weights(path)\n"
+        "with torch.no_grad():\n"
+        "    next(p for p in potential.parameters() if p.ndim == 2).view(-1)[0] += 1e-3\n"
+        "save_weights(potential, path)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=root, env=environment(root), check=True)
+
+
+PLUGIN = "lammps_plugin/pair_mlcalc.cpp"
+FAULTS = (
+    Fault(
+        "virial sign",
+        "tests/potentials/test_derivatives.py::test_strain_derivative_is_the_slope_under_strain",
+        replace(
+            "mlcalc/potentials/derivatives.py",
+            "    outer = graph.edge_vectors.unsqueeze(2) * gradients.unsqueeze(1)\n",
+            "    outer = -graph.edge_vectors.unsqueeze(2) * gradients.unsqueeze(1)\n",
+        ),
+    ),
+    Fault(
+        "virial sign in LAMMPS",
+        "tests/lammps/test_lammps_derivatives.py::test_pressure_is_minus_the_derivative_with_strain",
+        replace(PLUGIN, "w[a][b] -= r[a] * g[b];", "w[a][b] += r[a] * g[b];"),
+    ),
+    Fault(
+        "virial transpose",
+        f"{PARITY}[1-ranks-equivariant-bulk]",
+        replace(
+            PLUGIN,
+            f"r[0] * g[1], r[0] * g[2],\n{' ' * 27}r[1] * g[2], r[1] * g[0], r[2] * g[0], r[2] * g[1]}};",
+            f"r[1] * g[0], r[2] * g[0],\n{' ' * 27}r[2] * g[1], r[0] * g[1], r[0] * g[2], r[1] * g[2]}};",
+        ),
+    ),
+    Fault(
+        "skipped forward exchange",
+        f"{PARITY}[2-ranks-equivariant-bulk]",
+        replace(PLUGIN, "  comm->forward_comm(this, row_width);\n", ""),
+    ),
+    Fault(
+        "skipped reverse exchange",
+        f"{PARITY}[2-ranks-equivariant-bulk]",
+        replace(PLUGIN, "  comm->reverse_comm(this, row_width);\n", ""),
+    ),
+    Fault(
+        "energy unit factor",
+        "tests/lammps/test_lammps_parity.py::test_same_numbers_inside_python[real-bulk]",
+        replace(
+            PLUGIN,
+            "energy_scale = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);",
+            "energy_scale = 1.0;",
+        ),
+    ),
+    Fault(
+        "stale neighbour list under a cell change",
+        "tests/graphs/test_verlet.py::test_verlet_list_sees_the_cell",
+        replace("mlcalc/graphs/verlet.py", "if not np.array_equal(cell, self._cell)", "if False"),
+    ),
+    Fault(
+        "one weight changed by 1e-3",
+        "tests/zoo/test_mlearn.py::test_energies_and_forces_are_those_that_shipped",
+        change_weight,
+    ),
+    Fault(
+        "wrong type map",
+        f"{PARITY}[1-ranks-equivariant-bulk]",
+        replace(
+            PLUGIN,
+            "species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());",
+            "species_of_type[k - 2] = static_cast<int>(info.elements.end() - found) - 1;",
+        ),
+    ),
+)
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Return an environment in which the copy is what gets imported."""
+    path = os.pathsep.join(p for p in (str(root), os.environ.get("PYTHONPATH", "")) if p)
+    return {**os.environ, "PYTHONPATH": path, "MLCALC_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def run(fault: Fault) -> tuple[Fault, str, float]:
+    """Make the fault in a fresh copy and run its test; return what is wrong with the outcome, empty if noticed."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mlcalc-mutation-") as name:
+        root = Path(name)
+        for item in COPIED:
+            source = ROOT / item
+            if source.is_dir():
+                shutil.copytree(source, root / item, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            else:
+                shutil.copy(source, root / item)
+        fault.make(root)
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", fault.test]
+        result = subprocess.run(
+            command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=900, check=False
+        )
+        summary = (result.stdout.strip().splitlines() or [""])[-1]
+        if result.returncode == 0:
+            problem = "went unnoticed"
+        elif result.returncode == 1 and re.search(r"\b1 failed\b", summary) and "error" not in summary:
+            problem = ""
+        else:
+            problem = f"the test broke instead of failing:\n{result.stdout[-3000:]}{result.stderr[-1000:]}"
+    return fault, problem, time.monotonic() - start
+
+
+def main() -> int:
+    """Run the chosen faults, two at a time, and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="faults to run (default: all)")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    known = {fault.name: fault for fault in FAULTS}
+    unknown = [name for name in arguments.names if name not in known]
+    if unknown:
+        parser.error(f"no fault named {unknown[0]!r}; known: {', '.join(known)}")
+    chosen = [known[name] for name in arguments.names] or list(FAULTS)
+    unnoticed = 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for fault, problem, seconds in pool.map(run, chosen):
+            print(
+                f"{'noticed' if not problem else 'FAILED ':8} {fault.name} ({seconds:.0f} s): {fault.test}", flush=True
+            )
+            if problem:
+                unnoticed += 1
+                print(f"         {problem}", flush=True)
+    print(f"mutation run: {len(chosen) - unnoticed} of {len(chosen)} faults noticed")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
