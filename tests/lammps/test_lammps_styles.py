@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from lammps_structures import ELEMENTS, structures
+from pair_potential import Angles
 
+from mlcalc.deploy import export
+from mlcalc.errors import LammpsError
 from mlcalc.graphs import build_graph
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import run_input, run_library, run_static
-from mlcalc.potentials.base import Potential
-from mlcalc.potentials.derivatives import energies_and_gradients
+from mlcalc.potentials.base import Potential, PotentialInfo
+from mlcalc.potentials.derivatives import energies_and_gradients, forces
+from mlcalc.potentials.registry import build
 
 TOTALS = "$(pe:%.17g) $(pxx:%.17g) $(pyy:%.17g) $(pzz:%.17g) $(pxy:%.17g) $(pxz:%.17g) $(pyz:%.17g)"
 
@@ -193,20 +198,20 @@ def test_npt_ends_at_the_energy_of_its_structure(
     cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
     final = Atoms(atoms.symbols, positions=table[:, 2:5], cell=cell, pbc=True)
     assert abs(volume / atoms.get_volume() - 1) > 0.005
-    assert np.abs(cell / box.cell - 1)[np.tril_indices(3)].max() > 0.01
+    assert np.abs(cell - box.cell).max() > 0.05
     assert abs(energy - python_energy(models["equivariant"], final)) / len(atoms) < 1e-9
     assert np.abs(table[:, 5:8] - run_static(final, equivariant_file).forces).max() < 1e-8
 
 
 def test_energy_is_conserved(tmp_path: Path, drift_model: Path) -> None:
-    """NVE, 1 ps, float64, two ranks: slope of the total energy by least squares."""
+    """NVE, 1 ps, float64: slope of the total energy by least squares."""
     atoms = bulk("Si", cubic=True).repeat((2, 1, 1))
     box = make_box(atoms)
     write_data(atoms, tmp_path / "structure.data", box=box)
     lines = [
         *setup_lines(box, tmp_path / "structure.data"),
         *model_lines(drift_model, atom_types(atoms)),
-        "velocity all create 600 12",
+        "velocity all create 300 12",
         "timestep 0.0005",
         "fix 1 all nve",
         "thermo_style custom step etotal temp",
@@ -226,12 +231,6 @@ def test_energy_is_conserved(tmp_path: Path, drift_model: Path) -> None:
 
 @pytest.fixture
 def drift_model(tmp_path: Path) -> Path:
-    import torch
-
-    from mlcalc.deploy import export
-    from mlcalc.potentials.base import PotentialInfo
-    from mlcalc.potentials.registry import build
-
     torch.manual_seed(3)
     info = PotentialInfo(elements=("Si",), cutoff=4.5, layers=2)
     config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4}, "zbl": True}
@@ -258,3 +257,22 @@ def test_timing_is_reported(equivariant_file: Path, tmp_path: Path) -> None:
         float(line.split(f"{part} ")[1].split(",")[0].split(";")[0]) > 0
         for part in ("edges", "model", "exchange", "tally")
     )
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_index_tables_and_inputs(ranks: int, tmp_path: Path) -> None:
+    """A three-body potential with a per-structure input, given on the pair_style line."""
+    potential = Angles(cutoff=3.5)
+    export(potential, tmp_path / "angles.pt")
+    atoms = bulk("Si", cubic=True).repeat((2, 1, 1))
+    atoms.rattle(0.1, seed=6)
+    graph = build_graph(atoms, ("Si",), 3.5, needs=("triplets",))
+    graph.tables["strength"] = torch.tensor([80.0], dtype=torch.float64)
+    energies, gradients = energies_and_gradients(potential, graph)
+    assert float(energies.sum()) > 0.1
+    lines = ["pair_style mlcalc input strength 80.0", f"pair_coeff * * {tmp_path}/angles.pt Si Si"]
+    totals, per_atom = single_point(atoms, lines, tmp_path / "run", ranks)
+    assert abs(totals[0] - float(energies.sum())) < 1e-10
+    assert np.abs(per_atom[:, :3] - forces(gradients, graph.edge_index, len(atoms)).numpy()).max() < 1e-10
+    with pytest.raises(LammpsError, match="needs a value for 'strength': pair_style mlcalc input strength VALUE"):
+        run_static(atoms, tmp_path / "angles.pt")
