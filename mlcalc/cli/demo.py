@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         n: Annotated[int, typer.Option("-n", "--number", help="Candidate cells.", min=1)] = 200,
         seed: Annotated[int, typer.Option(help="Of candidates and dynamics.", min=0)] = 0,
         workers: Annotated[int, typer.Option(help="Processes that relax.", min=1)] = 2,
-        md_steps: Annotated[int, typer.Option(help="Steps of 1 fs in each engine; a third warms up.", min=60)] = 1500,
+        md_steps: Annotated[int, typer.Option(help="Steps of 1 fs in each engine; a third warms up.", min=60)] = 1200,
         potential: Annotated[str, typer.Option(help="Potential: a name or a file.")] = "mlearn",
         calculator: Annotated[
             Optional[str], typer.Option(help="Instead: any ASE calculator, module:Class; leaves LAMMPS out.")

@@ -46,8 +46,8 @@ class DemoSettings:
     seed: int = 0
     workers: int = 2
     temperature_k: float = 300.0
-    md_steps: int = 1500
-    md_warmup_steps: int = 500
+    md_steps: int = 1200
+    md_warmup_steps: int = 400
     ranks: int = 2
 
 

@@ -33,7 +33,9 @@ def picture(svg: str, alt: str) -> Markup:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Fixed digits, a real minus sign; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    if value is None:
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def scientific(value: float | None) -> Markup:

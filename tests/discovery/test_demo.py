@@ -186,7 +186,7 @@ def test_symbols_and_numbers() -> None:
     assert symbol_html(None) == "–"
     assert symbol_html("<b>") == "&lt;b&gt;"
     assert figures.mathtext("P6_3/m-3") == r"$\mathregular{P6_{3}/m\bar{3}}$"
-    assert (number(-1.2345, 2), number(None)) == ("−1.23", "–")
+    assert (number(-1.2345, 2), number(-1e-9, 2), number(None)) == ("−1.23", "0.00", "–")
     assert scientific(3.4e-9) == "3.4&thinsp;×&thinsp;10<sup>−9</sup>"
     assert (seconds(3.21), seconds(200.0)) == ("3.2 s", "3 min 20 s")
     assert [figures.crystal_system(n) for n in (1, 15, 16, 74, 142, 143, 168, 194, 195, 227)] == [
