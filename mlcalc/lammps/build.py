@@ -26,9 +26,9 @@ from mlcalc.errors import MlcalcError, PluginError
 from mlcalc.lammps._wheels import mpich_file, package_folder, version
 
 LIBRARY = "mlcalcplugin.so"
+_ALL = ("plugin.cpp", "pair_mlcalc.cpp", "model.cpp", "exchange.cpp")
 # LAMMPS and libtorch never meet in one file; see lammps_plugin/README.md.
-_LAMMPS_SIDE = ("plugin.cpp", "pair_mlcalc.cpp")
-_TORCH_SIDE = ("model.cpp", "exchange.cpp")
+_LAMMPS_SIDE = _ALL[:2]
 _FLAGS = ("-std=c++20", "-O2", "-fPIC", "-fvisibility=default")
 
 
@@ -130,7 +130,8 @@ class _Recipe:
             torch=package_folder("torch"),
         )
 
-    def key(self) -> str:
+    def key(self, sources: tuple[str, ...]) -> str:
+        """Return a hash of these sources, all headers, and everything else that goes into their compilation."""
         digest = hashlib.sha256()
         parts = [
             *(version(name) for name in ("torch", "lammps", "mpich")),
@@ -139,7 +140,7 @@ class _Recipe:
             *_FLAGS,
         ]
         digest.update("\n".join(parts).encode())
-        for path in sorted([*self.sources.glob("*.cpp"), *self.sources.glob("*.h")]):
+        for path in [*(self.sources / name for name in sources), *sorted(self.sources.glob("*.h"))]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:20]
 
@@ -185,7 +186,7 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
         LammpsError: LAMMPS or MPICH is not installed.
     """
     recipe = _Recipe.here(sources)
-    folder = cache_folder() / recipe.key()
+    folder = cache_folder() / recipe.key(_ALL)
     library = folder / LIBRARY
     if library.is_file() and not force:
         return library
@@ -202,13 +203,20 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
                 file=sys.stderr,
                 flush=True,
             )
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            objects = {source: Path(scratch) / f"{source}.o" for source in (*_TORCH_SIDE, *_LAMMPS_SIDE)}
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                for done in [pool.submit(recipe.compile, *pair) for pair in objects.items()]:
-                    done.result()
+        objects = cache_folder() / "objects"  # a change on the LAMMPS side leaves the slow torch side alone
+        objects.mkdir(exist_ok=True)
+        targets = {source: objects / f"{recipe.key((source,))}.o" for source in reversed(_ALL)}
+        with tempfile.TemporaryDirectory(dir=folder) as scratch, ThreadPoolExecutor(max_workers=2) as pool:
+
+            def compiled(source: str) -> Path:
+                if force or not targets[source].is_file():
+                    made = Path(scratch) / f"{source}.o"
+                    recipe.compile(source, made)
+                    made.replace(targets[source])
+                return targets[source]
+
             finished = Path(scratch) / LIBRARY
-            recipe.link(list(objects.values()), finished)
+            recipe.link(list(pool.map(compiled, targets)), finished)
             finished.replace(library)
     return library
 
@@ -226,7 +234,7 @@ def plugin_status() -> PluginStatus:
     try:
         name = find_compiler()
         compiler = f"{name} {_compiler_version(name)}"
-        library = cache_folder() / _Recipe.here(None).key() / LIBRARY
+        library = cache_folder() / _Recipe.here(None).key(_ALL) / LIBRARY
     except MlcalcError as error:
         problem = str(error)
     return PluginStatus(
