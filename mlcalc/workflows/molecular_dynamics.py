@@ -176,7 +176,7 @@ def md(
     work = as_atoms(atoms)
     check_structure(work, settings)
     draw_momenta(work, settings)
-    folder = Path(tempfile.mkdtemp(prefix="mlcalc-md-")) if out is None else Path(out)
+    folder = Path(tempfile.mkdtemp(prefix="mlcalc-md-")) if out is None else Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     described = _describe(calculator, dtype)
     identity = {**settings.identity(), "structure": structure_hash(work), "calculator": described}
