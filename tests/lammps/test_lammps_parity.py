@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from lammps_structures import structures
 
+from mlcalc.deploy import export
 from mlcalc.graphs import build_graph
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, write_data
 from mlcalc.lammps.run import LammpsStatic, read_static, run_input, run_static, static_lines
-from mlcalc.potentials.base import Potential
+from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
+from mlcalc.potentials.per_element import PerElement
+from mlcalc.potentials.registry import build
 
 STRUCTURES = structures()
 CASES = [("equivariant", name) for name in STRUCTURES]
@@ -117,8 +121,6 @@ def test_python_is_unchanged_beside_lammps(models: dict[str, Potential], equivar
 
 
 def test_single_precision_model(models: dict[str, Potential], tmp_path: Path) -> None:
-    from mlcalc.deploy import export
-
     export(models["equivariant"], tmp_path / "single.pt", dtype="float32")
     wanted = python_route(models["equivariant"], STRUCTURES["bulk"])
     for ranks in (1, 2):
@@ -126,3 +128,19 @@ def test_single_precision_model(models: dict[str, Potential], tmp_path: Path) ->
         assert np.abs(found.energies - wanted["energies"]).max() < 1e-4
         assert np.abs(found.forces - wanted["forces"]).max() < 1e-4
         assert np.abs(found.forces - wanted["forces"]).max() > 1e-12
+
+
+def test_family_of_potentials_on_ranks_without_atoms(tmp_path: Path) -> None:
+    """An empty rank exchanges as the member in use does, which is not the first one."""
+    members = []
+    for element, cutoff in (("Si", 4.5), ("Mo", 4.0)):
+        torch.manual_seed(5)
+        info = PotentialInfo(elements=(element,), cutoff=cutoff, layers=2)
+        config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4}, "zbl": False}
+        members.append(build(config, info, torch.float64).eval())
+    family = PerElement(members)
+    export(family, tmp_path / "family.pt")
+    atoms = STRUCTURES["half-empty"].copy()
+    atoms.symbols[:] = "Mo"
+    found = run_static(atoms, tmp_path / "family.pt", ranks=4, processors="1 1 4")
+    compare(found, python_route(family, atoms))
