@@ -1,0 +1,290 @@
+"""The card of ``mlearn`` as Markdown, section by section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase.units import GPa
+from crystal_properties import CubicProperties
+from published import PUBLISHED
+
+from mlcalc.potentials.base import PotentialInfo
+
+
+@dataclass(frozen=True)
+class Member:
+    """One element's finished run: what ``mlcalc train`` left in its folder, and what was measured since."""
+
+    info: PotentialInfo
+    weights_file: Path
+    n_weights: int
+    config_text: str
+    metrics: dict[str, Any]
+    properties: CubicProperties
+
+    @property
+    def element(self) -> str:
+        return self.info.elements[0]
+
+
+def table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """Return a Markdown table; columns after the first ``left`` are aligned right."""
+    marks = ["---" if k < left else "---:" for k in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, marks, *rows])
+
+
+def number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def members_section(members: list[Member]) -> str:
+    rows = []
+    for m in members:
+        run = m.metrics["run"]
+        rows.append(
+            [
+                f"`{m.info.name}`",
+                m.element,
+                f"{m.n_weights}",
+                f"{m.weights_file.stat().st_size / 1e6:.2f}",
+                f"{m.info.cutoff:g}",
+                f"{m.info.layers}",
+                f"{m.info.min_distance:.2f}",
+                f"{run['epochs']} ({run['best_epoch'] + 1})",
+                f"{run['seconds'] / 3600:.2f}",
+                f"{run['threads']}",
+                run["torch"],
+            ]
+        )
+    head = [
+        "name",
+        "element",
+        "weights",
+        "file, MB",
+        "cutoff, Å",
+        "layers",
+        "closest pair in training, Å",
+        "epochs (best)",
+        "training, h",
+        "threads",
+        "torch",
+    ]
+    return table(head, rows, left=2)
+
+
+def errors_section(members: list[Member]) -> str:
+    rows = []
+    for m in members:
+        ours, trained = m.metrics["validation"]["overall"], m.metrics["training"]["overall"]
+        published = PUBLISHED[m.element].errors
+        rows.append(
+            [
+                m.element,
+                f"{ours['n_structures']} of {ours['n_structures'] + trained['n_structures']}",
+                f"**{ours['energy_rmse_mev_per_atom']:.2f}** \\| **{ours['forces_rmse_ev_per_ang']:.4f}**",
+                *[f"{energy:.2f} \\| {force:.3f}" for energy, force in published.values()],
+            ]
+        )
+    head = ["", "frames held out", "mlearn", *next(iter(PUBLISHED.values())).errors]
+    return f"""RMSE, energy in meV/atom | force in eV/Å:
+
+{table(head, rows)}
+
+**The columns are not errors on the same frames.** `mlearn` was trained on the training file of the mlearn collection
+only, less the frames it is tested on here: our own split of that file, in which blocks of up to four consecutive frames
+of a trajectory are held out together. The epoch whose weights ship was chosen on these same frames, which flatters
+them a little. The other columns are the authors' own potentials on the official test split, which we do not have."""
+
+
+def groups_section(members: list[Member]) -> str:
+    rows = []
+    for m in members:
+        groups = m.metrics["validation"]["groups"]
+        for part, errors in [("all", m.metrics["validation"]["overall"]), *groups.items()]:
+            rows.append([m.element, part, *_error_cells(errors)])
+        rows.append([m.element, "training set", *_error_cells(m.metrics["training"]["overall"])])
+    text = table(
+        ["", "frames", "number", "energy, meV/atom", "force, eV/Å", "stress RMSE, GPa"],
+        rows,
+        left=2,
+    )
+    for m in members:
+        offset = m.metrics.get("stress_offset_ev_per_ang3")
+        if offset is not None:
+            text += (
+                f"\n\nThe normal stresses in the labels of {m.element} disagree with its energies by a constant; "
+                f"training fitted it together with the weights ({offset / GPa:+.2f} GPa). The stress errors above are "
+                "against the labels as they are and therefore contain it; the potential's stress is that of its energy."
+            )
+    return text
+
+
+def _error_cells(errors: dict[str, Any]) -> list[str]:
+    return [
+        f"{errors['n_structures']}",
+        f"{errors['energy_rmse_mev_per_atom']:.2f} ({errors['energy_mae_mev_per_atom']:.2f})",
+        f"{errors['forces_rmse_ev_per_ang']:.4f} ({errors['forces_mae_ev_per_ang']:.4f})",
+        number(errors["stress_rmse_gpa"], 2),
+    ]
+
+
+def properties_section(found: list[CubicProperties]) -> str:
+    rows = []
+    for p in found:
+        mtp = PUBLISHED[p.element]
+        rows.append(
+            [
+                p.element,
+                p.crystal,
+                f"{p.lattice_constant_ang:.3f} ({mtp.lattice_constant_ang:.3f})",
+                f"{p.c11_gpa:.0f} ({mtp.c11_gpa:.0f})",
+                f"{p.c12_gpa:.0f} ({mtp.c12_gpa:.0f})",
+                f"{p.c44_gpa:.0f} ({mtp.c44_gpa:.0f})",
+                f"{p.c44_clamped_gpa:.0f}",
+                f"{p.vacancy_ev:.2f} ({mtp.vacancy_ev:.2f})",
+                f"{p.vacancy_unrelaxed_ev:.2f}",
+                f"{p.vacancy_atoms - 1}",
+            ]
+        )
+    head = [
+        "",
+        "crystal",
+        "a, Å",
+        "C11, GPa",
+        "C12, GPa",
+        "C44, GPa",
+        "C44, ions clamped",
+        "vacancy, eV",
+        "unrelaxed, eV",
+        "atoms",
+    ]
+    return table(head, rows, left=2)
+
+
+def speed_section(documents: list[dict[str, Any]]) -> str:
+    if not documents:
+        return "Not measured."
+    rows = []
+    for document in documents:
+        for r in document["results"]:
+            rows.append(
+                [
+                    r["engine"],
+                    r["element"],
+                    r["dtype"],
+                    f"{r['atoms']}",
+                    *[f"{r[key + '_ms']:.3f}" for key in ("total", "list", "edges", "model", "rest", "rebuild")],
+                    f"{100 * r['cpu_share']:.0f} %",
+                ]
+            )
+    head = ["engine", "", "dtype", "atoms", "whole step", "list", "edges", "model", "rest", "rebuild", "CPU share"]
+    machines = dict.fromkeys(
+        f"{d['machine']['processor']}, torch {d['machine']['versions']['torch']}" for d in documents
+    )
+    return f"""ms per atom and step in NVE at 300 K on one thread of {"; ".join(machines)}. `list`: keeping
+the neighbour list; `edges`: the graph of it; `model`: energies and gradients; `rebuild`: per new list, hardly any of
+which a crystal needs. A CPU share below 100 % says that the machine was busy with something else: the times are too
+long then.
+
+{table(head, rows, left=3)}"""
+
+
+def drift_section(documents: list[dict[str, Any]]) -> str:
+    if not documents:
+        return "Not measured."
+    rows = []
+    for document in documents:
+        s = document["settings"]
+        for r in document["results"]:
+            rows.append(
+                [
+                    s["element"],
+                    r["engine"],
+                    s["dtype"],
+                    f"{s['atoms']}",
+                    f"{s['ps']:g}",
+                    f"{s['timestep']:g}",
+                    f"{r['temperature_k']:.0f}",
+                    f"{r['drift_ev_per_atom_per_ps']:+.1e}",
+                ]
+            )
+    head = ["", "engine", "dtype", "atoms", "ps", "step, fs", "T, K", "drift, eV/atom/ps"]
+    return table(head, rows, left=3)
+
+
+def configs_section(members: list[Member]) -> str:
+    return "\n\n".join(
+        f"`benchmarks/mlearn/{m.info.name}.yaml`\n\n```yaml\n{m.config_text.strip()}\n```" for m in members
+    )
+
+
+def card(members: list[Member], speed: list[dict[str, Any]], drift: list[dict[str, Any]]) -> str:
+    """Return the whole card."""
+    elements = [m.element for m in members]
+    architectures = ", ".join(dict.fromkeys(m.metrics["architecture"] for m in members))
+    return f"""# mlearn
+
+Potentials for pure {", ".join(elements[:-1])} and {elements[-1]}, one network per element behind one name: a structure
+goes to the network of its element, and structures that mix elements are refused. Architecture: {architectures}.
+
+| | |
+|---|---|
+| energies | {members[0].info.energy_scale} |
+| licence of the weights | {members[0].info.licence} |
+
+Data: the training sets of the mlearn collection (Zuo et al., J. Phys. Chem. A 124, 731 (2020),
+doi:10.1021/acs.jpca.9b08723; github.com/materialsvirtuallab/mlearn, BSD-3-Clause): molecular dynamics at several
+temperatures, strained cells, surfaces and vacancies of the crystals below. Expect these numbers near such structures,
+not far from them; pairs closer than any in training rest on the built-in ZBL repulsion.
+
+{members_section(members)}
+
+Training time is the sum of all epochs, on one thread each, with other runs on the same machine.
+
+## Errors on frames held out
+
+{errors_section(members)}
+
+By kind of frame, RMSE (MAE):
+
+{groups_section(members)}
+
+## Properties
+
+In float64, beside those of the published MTPs in brackets:
+
+{properties_section([m.properties for m in members])}
+
+Elastic constants are stresses under ±0.5 % strain at the potential's own lattice constant, with relaxed ions. The
+vacancy relaxes in a cell of fixed size with the given number of atoms.
+
+## Cost
+
+{speed_section(speed)}
+
+Command: `python benchmarks/speed/step.py --potential mlearn --element Si --json speed-Si.json`.
+
+## Energy conservation
+
+{drift_section(drift)}
+
+Least-squares slope of the total energy in NVE. Command:
+`python benchmarks/drift/nve.py --potential mlearn --element Si --json drift-Si.json`.
+
+## How it was trained
+
+`MLCALC_DATA` is the folder whose `potentials/` holds `mlearn_Xx_train.xyz`:
+
+```bash
+{chr(10).join(f'MLCALC_DATA="$PWD/../shared/data" mlcalc train benchmarks/mlearn/{m.info.name}.yaml' for m in members)}
+```
+
+Everything the configs do not say is a default of `mlcalc train`. The same command goes on after an interruption with
+the same numbers.
+
+{configs_section(members)}
+
+This card was written by `benchmarks/mlearn/card.py` from the folders of the runs.
+"""
