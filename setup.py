@@ -26,7 +26,7 @@ setup(
     },
     python_requires=">=3.10",
     install_requires=[
-        "ase>=3.26",
+        "ase>=3.29,<3.30",
         "e3nn>=0.5.6",
         "jinja2>=3",
         "matplotlib>=3.8",

@@ -17,6 +17,15 @@ from mlcalc.potentials._angular import Constant, Mix, Product, SphericalHarmonic
 from mlcalc.potentials._radial import BesselBasis
 
 
+def _bounded(features: Tensor) -> Tensor:
+    """Divide by sqrt(1 + mean square over components and channels).
+
+    Products grow with the cube of the density. Bounded features mean bounded network energies, so that no compressed
+    structure can fall into a hole deeper than the repulsion beside it.
+    """
+    return features * torch.rsqrt(1.0 + features.square().mean(dim=[1, 2], keepdim=True))
+
+
 class _BodyOrder(nn.Module):
     """A (N, M, C) to features up to A ⊗ A ⊗ A (N, (l_out+1)², D), scaled per species and degree."""
 
@@ -160,9 +169,7 @@ class EquivariantNetwork(nn.Module):
         energies = a.new_zeros([n])
         for product, convolution, readout in zip(self.products, self.convolutions, self.readouts):  # noqa: B905
             features = product(a, owned)
-            # Products grow with the cube of the density; a smooth norm keeps compressed structures in bounds.
-            size = features.square().mean(dim=[1, 2], keepdim=True)
-            features = features * torch.rsqrt(1.0 + size)
+            features = _bounded(features)
             scalars = features[:, 0]
             energies = energies + readout(scalars).squeeze(1)
             features = torch.cat([(scalars + self.embedding[owned]).unsqueeze(1), features[:, 1:]], dim=1)
@@ -170,5 +177,5 @@ class EquivariantNetwork(nn.Module):
                 features = torch.cat([features, features.new_zeros([n_all - n, features.shape[1], features.shape[2]])])
             features = torch.ops.mlcalc.exchange(features)
             a = convolution(n, features, edge_index, basis, harmonics)
-        scalars = self.last_product(a, owned)[:, 0]
+        scalars = _bounded(self.last_product(a, owned))[:, 0]
         return energies + self.last_readout(scalars).squeeze(1)

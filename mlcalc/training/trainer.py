@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from mlcalc.crystals import closest_neighbors
 from mlcalc.errors import TrainingError
 from mlcalc.files import write_atomic
 from mlcalc.potentials.base import PotentialInfo
@@ -104,6 +105,7 @@ class Trainer:
         if s.model.architecture == "equivariant":
             network.setdefault("avg_neighbors", round(self.train_set.mean_neighbors(), 3))
         config = {"architecture": s.model.architecture, "network": network, "zbl": s.model.zbl}
+        closest = closest_neighbors(d.atoms for d in self.training)
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
             info = PotentialInfo(
                 elements=elements,
@@ -114,6 +116,7 @@ class Trainer:
                 min_distance=round(self.train_set.min_distance(), 4),
                 licence=s.licence,
                 training_data=s.training_data or ", ".join(Path(p).name for p in s.data.train),
+                provenance={"closest_neighbors_ang": [round(float(d), 4) for d in closest]},
             )
             torch.manual_seed(s.seed)
             potential = build(config, info)
