@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         if epochs is not None:
             settings = dataclasses.replace(settings, optimizer=dataclasses.replace(settings.optimizer, epochs=epochs))
         set_threads(settings)
-        console = Console()
+        console = Console(soft_wrap=True)
 
         def report(row: dict[str, Any]) -> None:
             console.print(

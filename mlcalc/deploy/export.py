@@ -9,9 +9,9 @@ import warnings
 import torch
 
 from mlcalc.deploy import _document
-from mlcalc.files import atomic_path
 from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
+from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.per_element import PerElement

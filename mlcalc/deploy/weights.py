@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mlcalc.deploy import _document
-from mlcalc.files import atomic_path
 from mlcalc.errors import ModelFileError
+from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.registry import build

@@ -101,9 +101,7 @@ class Trainer:
 
     def _new_potential(self, elements: tuple[str, ...]) -> NeuralPotential:
         s = self.settings
-        network = dict(s.model.network)
-        if s.model.architecture == "equivariant":
-            network.setdefault("avg_neighbors", round(self.train_set.mean_neighbors(), 3))
+        network = {"avg_neighbors": round(self.train_set.mean_neighbors(), 3), **s.model.network}
         config = {"architecture": s.model.architecture, "network": network, "zbl": s.model.zbl}
         closest = closest_neighbors(d.atoms for d in self.training)
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
@@ -163,7 +161,7 @@ class Trainer:
             loss = result.loss(weights_at(self.settings.loss, at / o.epochs))
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"the loss became {float(loss)} in epoch {self.epoch}; lower optimizer.learning_rate "
+                    f"the loss became {loss.item()} in epoch {self.epoch}; lower optimizer.learning_rate "
                     "or look for wrong labels; the last checkpoint is kept"
                 )
             self.optimizer.zero_grad(set_to_none=True)

@@ -212,8 +212,9 @@ def test_unlisted_element_is_named(values, tmp_path):
 
 def test_schnet_trains_too(values, tmp_path):
     run = settings(
-        values, tmp_path, model={"architecture": "schnet", "network": {"channels": 8}}, optimizer={"epochs": 3}
+        values, tmp_path, model={"architecture": "schnet", "network": {"channels": 8}}, optimizer={"epochs": 12}
     )
     trainer = Trainer(run)
     trainer.run()
-    assert trainer.history[-1]["validation_loss"] < trainer.history[0]["validation_loss"]
+    first, last = trainer.history[0], trainer.history[-1]
+    assert last["forces_rmse_ev_per_ang"] < 0.9 * first["forces_rmse_ev_per_ang"]
