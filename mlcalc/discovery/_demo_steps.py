@@ -26,7 +26,7 @@ from mlcalc.workflows import MDResult, PhononResult, md, phonons, relax
 from mlcalc.workflows._records import jsonable
 
 if TYPE_CHECKING:
-    from mlcalc.discovery.demo import DemoSettings
+    from mlcalc.discovery._demo_settings import DemoSettings
 
 LABELLED = 5
 TIMESTEP_FS = 1.0

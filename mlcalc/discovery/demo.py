@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ase.data import atomic_names, atomic_numbers
 
 from mlcalc.discovery import _demo_steps as steps
+from mlcalc.discovery._demo_settings import DemoSettings
 from mlcalc.discovery._environment import machine, versions
 from mlcalc.discovery.funnel import FunnelResult, FunnelSettings, run_funnel
 from mlcalc.discovery.report import write_report
@@ -22,33 +23,6 @@ from mlcalc.generators import Constraints, make_generator
 
 #: Called with (step, done, total) while the job runs, and with (step, 1, 1) when a step is over.
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What the job does.
-
-    Attributes:
-        elements: elements of the crystals, all of them present.
-        number: candidates.
-        n_atoms: smallest and largest number of atoms in the primitive cell.
-        seed: of candidates and dynamics.
-        workers: processes that relax.
-        temperature_k: of the dynamics, K.
-        md_steps: steps of 1 fs in each engine.
-        md_warmup_steps: steps of them that do not count.
-        ranks: MPI ranks of LAMMPS.
-    """
-
-    elements: tuple[str, ...] = ("Si",)
-    number: int = 200
-    n_atoms: tuple[int, int] = (1, 8)
-    seed: int = 0
-    workers: int = 2
-    temperature_k: float = 300.0
-    md_steps: int = 1200
-    md_warmup_steps: int = 400
-    ranks: int = 2
 
 
 def run_demo(
