@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mlcalc.potentials.neural import NeuralPotential
@@ -44,6 +45,11 @@ def model_card(
         f"best epoch {training['best_epoch']}, torch {training['torch']}"
     )
     weights = sum(p.numel() for p in potential.parameters())
+    held_out = (
+        f"Files of their own: {', '.join(Path(p).name for p in settings.data.validation)}."
+        if settings.data.validation
+        else "Held out in blocks of at most four consecutive frames of a trajectory, spread evenly over each group."
+    )
     return f"""# {info.name}
 
 | | |
@@ -61,9 +67,9 @@ def model_card(
 
 Command: `mlcalc train config.yaml`, with the `config.yaml` beside this card.
 
-## Errors on structures it never saw
+## Errors on structures it was not trained on
 
-Held out by trajectory: the last part of each, and single frames at random. The best epoch was chosen on these.
+{held_out} The best epoch was chosen on these.
 
 {error_table(metrics["validation"])}
 
