@@ -35,6 +35,10 @@ def table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, marks, *rows])
 
 
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -175,7 +179,8 @@ def speed_section(documents: list[dict[str, Any]]) -> str:
                     r["element"],
                     r["dtype"],
                     f"{r['atoms']}",
-                    *[f"{r[key + '_ms']:.3f}" for key in ("total", "list", "edges", "model", "rest", "rebuild")],
+                    f"{r['total_ms']:.3f}",
+                    *[f"{r[key + '_ms']:.4f}" for key in ("list", "edges", "model", "rest", "rebuild")],
                     f"{100 * r['cpu_share']:.0f} %",
                 ]
             )
@@ -226,8 +231,8 @@ def card(members: list[Member], speed: list[dict[str, Any]], drift: list[dict[st
     architectures = ", ".join(dict.fromkeys(m.metrics["architecture"] for m in members))
     return f"""# mlearn
 
-Potentials for pure {", ".join(elements[:-1])} and {elements[-1]}, one network per element behind one name: a structure
-goes to the network of its element, and structures that mix elements are refused. Architecture: {architectures}.
+Potentials for pure {_and(elements)}, one network per element behind one name: a structure goes to the network of its
+element, and structures that mix elements are refused. Architecture: {architectures}.
 
 | | |
 |---|---|

@@ -82,13 +82,15 @@ def member(run: Path, weights: dict[str, Path], cache: Path | None) -> Member:
     file = weights.get(made["name"], run / f"{made['name']}.safetensors")
     potential = load_weights(file)
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    layers = f"{made['model']['architecture']} message passing"
+    model = made["model"]
+    options = ", ".join(f"{key} {value}" for key, value in model["network"].items())
+    architecture = f"`{model['architecture']}`{f' ({options})' if options else ''}{' with ZBL' if model['zbl'] else ''}"
     return Member(
         info=potential.info,
         weights_file=file,
         n_weights=sum(p.numel() for p in potential.parameters()),
         config_text=config.read_text(encoding="utf-8"),
-        metrics={**metrics, "architecture": layers},
+        metrics={**metrics, "architecture": architecture},
         properties=properties(file, cache),
     )
 

@@ -25,7 +25,10 @@ class Reference:
     vacancy_ev: float
 
 
-def _errors(mtp: tuple[float, float], nnp: tuple[float, float], snap: tuple[float, float], qsnap: tuple[float, float]):
+Pair = tuple[float, float]
+
+
+def _errors(mtp: Pair, nnp: Pair, snap: Pair, qsnap: Pair) -> dict[str, Pair]:
     return {"MTP": mtp, "NNP": nnp, "SNAP": snap, "qSNAP": qsnap}
 
 
