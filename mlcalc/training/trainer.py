@@ -87,8 +87,13 @@ class Trainer:
             )
         cutoff = settings.model.cutoff
         self.train_set = GraphDataset(self.training, elements, cutoff)
+        if not self.train_set.mean_neighbors():
+            raise TrainingError(f"no two atoms are closer than model.cutoff = {cutoff:g} Å; is the data in Å?")
         self.validation_set = GraphDataset(self.validation, elements, cutoff)
-        self.potential = self._new_potential(elements)
+        try:
+            self.potential = self._new_potential(elements)
+        except ValueError as error:  # an unknown architecture, settings it does not take, an element without data
+            raise TrainingError(str(error)) from error
         self.offset = torch.zeros((), requires_grad=settings.loss.stress_offset)
         self.parameters = [*self.potential.parameters()] + ([self.offset] if settings.loss.stress_offset else [])
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.optimizer.learning_rate, amsgrad=True)
