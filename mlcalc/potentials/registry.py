@@ -40,9 +40,11 @@ def architectures() -> tuple[str, ...]:
     return tuple(sorted(_NETWORKS))
 
 
-def network_layers(config: dict[str, Any]) -> int:
-    """Return the number of message-passing layers that the configured network has; arguments as in ``build``."""
-    return int(_network(config, 1, 1.0).layers)  # type: ignore[arg-type]
+def network_traits(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Return message-passing layers and wanted index tables of a configured network; arguments as in ``build``."""
+    with torch.random.fork_rng(devices=[]):  # first weights of a throw-away network
+        network = _network(config, 1, 1.0)
+    return int(network.layers), tuple(getattr(network, "needs", ()))  # type: ignore[arg-type]
 
 
 def _network(config: dict[str, Any], n_elements: int, cutoff: float) -> torch.nn.Module:

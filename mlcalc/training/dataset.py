@@ -33,7 +33,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Batch:
-    """A graph with labels as tensors: energies (B,), forces (N, 3), virials ∂E/∂ε (B, 3, 3) and their mask (B,)."""
+    """A graph with labels as tensors: energies (B,), forces (N, 3), strain derivatives ∂E/∂ε (B, 3, 3) and
+    their mask (B,)."""
 
     graph: Graph
     energies: Tensor
@@ -134,7 +135,8 @@ def split(data: Sequence[Labelled], fraction: float, seed: int) -> tuple[list[in
     for group in sorted(blocks):
         mine = blocks[group]
         stride = 1.0 / fraction
-        position = rng.uniform(0, min(stride, len(mine)))
+        # Groups of several blocks give at least one; a lone block is held out as rarely as any other.
+        position = rng.uniform(0, min(stride, len(mine)) if len(mine) > 1 else stride)
         while position < len(mine):
             held += mine[int(position)]
             position += stride

@@ -1,4 +1,4 @@
-"""The loss: weighted mean squared errors of energy per atom, forces and virial per atom."""
+"""The loss: weighted mean squared errors of energy per atom, forces and strain derivative per atom."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def weights_at(settings: LossSettings, progress: float) -> Weights:
 
 @dataclass(frozen=True)
 class Errors:
-    """Residuals of a batch: energy per atom (B,) eV, forces (N, 3) eV/Å, virial per atom (S, 3, 3) eV of S labelled."""
+    """Residuals of a batch: energy per atom (B,) eV, forces (N, 3) eV/Å, ∂E/∂ε per atom (S, 3, 3) eV of S labelled."""
 
     energy: Tensor
     forces: Tensor

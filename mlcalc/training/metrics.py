@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from ase.units import GPa
 from numpy.typing import NDArray
 
@@ -83,9 +82,3 @@ def errors_by_group(predictions: Predictions) -> dict[str, Any]:
         "overall": errors(predictions),
         "groups": {name: errors(predictions, members) for name, members in sorted(groups.items())},
     }
-
-
-def evaluate(potential: Potential, data: Sequence[Labelled]) -> dict[str, Any]:
-    """Predict and return ``errors_by_group``."""
-    with torch.no_grad():
-        return errors_by_group(predict(potential, data))

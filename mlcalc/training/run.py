@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mlcalc.deploy import export, save_weights
 from mlcalc.files import write_atomic
 from mlcalc.potentials.base import Potential
 from mlcalc.training.card import model_card
-from mlcalc.training.metrics import errors_by_group, predict
+from mlcalc.training.metrics import errors, errors_by_group, predict
 from mlcalc.training.plots import learning_curve, parity_plot
 from mlcalc.training.settings import TrainingSettings
 from mlcalc.training.trainer import Trainer
@@ -63,7 +65,12 @@ def finish(trainer: Trainer) -> TrainingResult:
     predictions = {name: predict(potential, items) for name, items in data.items()}
     metrics: dict[str, Any] = {name: errors_by_group(p) for name, p in predictions.items()}
     if settings.loss.stress_offset:
-        metrics["stress_offset_ev_per_ang3"] = float(trainer.best["stress_offset"])
+        offset = float(trainer.best["stress_offset"])
+        metrics["stress_offset_ev_per_ang3"] = offset
+        for name, p in predictions.items():
+            shifted = tuple(None if s is None else s + offset * np.eye(3) for s in p.stresses)
+            corrected = errors(dataclasses.replace(p, stresses=shifted))["stress_rmse_gpa"]
+            metrics[name]["overall"]["stress_rmse_gpa_without_offset"] = corrected
     seconds = sum(row["seconds"] for row in trainer.history)
     training = {
         "epochs": trainer.epoch,

@@ -170,6 +170,8 @@ def _section(cls: type, values: Any, path: str) -> Any:
         else:
             kind: Any = type(default)
             try:
+                if kind is int and float(value) != int(value):
+                    raise ValueError("not a whole number")
                 out[key] = kind(value)
             except (TypeError, ValueError) as error:
                 raise TrainingError(f"{where} must be a {kind.__name__}, not {value!r}") from error
@@ -193,7 +195,7 @@ def settings_from_dict(values: dict[str, Any]) -> TrainingSettings:
 
 
 def read_settings(path: str | Path) -> TrainingSettings:
-    """Read a YAML config; relative paths in it are taken from its folder, and ``~`` and ``$VARIABLES`` expanded.
+    """Read a YAML config; ``~`` and ``$VARIABLES`` are expanded, other relative paths are taken from its folder.
 
     Raises:
         TrainingError: if the file is missing, no YAML, or says something unknown.
@@ -211,11 +213,16 @@ def read_settings(path: str | Path) -> TrainingSettings:
     folder = path.resolve().parent
 
     def resolve(name: str) -> str:
-        return str(folder / Path(os.path.expandvars(name)).expanduser())
+        expanded = Path(os.path.expandvars(name)).expanduser()
+        # A variable comes from the shell, where relative means relative to the working directory.
+        return str(Path.cwd() / expanded if "$" in name else folder / expanded)
 
     data = dataclasses.replace(
         settings.data,
         train=tuple(resolve(p) for p in settings.data.train),
         validation=tuple(resolve(p) for p in settings.data.validation),
     )
-    return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))
+    out = resolve(settings.out or settings.name)
+    if Path(out).resolve() == folder:
+        raise TrainingError(f"out is the folder of {path.name}, which the run would overwrite; name another one")
+    return dataclasses.replace(settings, data=data, out=out)

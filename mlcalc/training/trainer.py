@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -23,7 +24,7 @@ from mlcalc.files import write_atomic
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.references import fit_reference_energies
-from mlcalc.potentials.registry import build, network_layers
+from mlcalc.potentials.registry import build, network_traits
 from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split
 from mlcalc.training.loss import residuals, weights_at
 from mlcalc.training.settings import TrainingSettings
@@ -85,18 +86,23 @@ class Trainer:
             raise TrainingError(
                 f"elements {sorted(set(present) - set(elements))} occur in the data but not among {list(elements)}"
             )
-        cutoff = settings.model.cutoff
-        self.train_set = GraphDataset(self.training, elements, cutoff)
-        if not self.train_set.mean_neighbors():
-            raise TrainingError(f"no two atoms are closer than model.cutoff = {cutoff:g} Å; is the data in Å?")
-        self.validation_set = GraphDataset(self.validation, elements, cutoff)
+        model = settings.model
+        config = {"architecture": model.architecture, "network": model.network, "zbl": model.zbl}
         try:
-            self.potential = self._new_potential(elements)
+            layers, needs = network_traits(config)
+            self.train_set = GraphDataset(self.training, elements, model.cutoff, needs)
+            self.validation_set = GraphDataset(self.validation, elements, model.cutoff, needs)
+            if not self.train_set.mean_neighbors():
+                raise TrainingError(
+                    f"no two atoms are closer than model.cutoff = {model.cutoff:g} Å; is the data in Å?"
+                )
+            self.potential = self._new_potential(config, elements, layers, needs)
         except ValueError as error:  # an unknown architecture, settings it does not take, an element without data
             raise TrainingError(str(error)) from error
         self.offset = torch.zeros((), requires_grad=settings.loss.stress_offset)
         self.parameters = [*self.potential.parameters()] + ([self.offset] if settings.loss.stress_offset else [])
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.optimizer.learning_rate, amsgrad=True)
+        self.fingerprint = self._fingerprint()
         self.ema = self._state()
         self.best = self._state()
         self.best_loss = math.inf
@@ -104,25 +110,27 @@ class Trainer:
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
 
-    def _new_potential(self, elements: tuple[str, ...]) -> NeuralPotential:
+    def _new_potential(
+        self, config: dict[str, Any], elements: tuple[str, ...], layers: int, needs: tuple[str, ...]
+    ) -> NeuralPotential:
         s = self.settings
-        network = {"avg_neighbors": round(self.train_set.mean_neighbors(), 3), **s.model.network}
-        config = {"architecture": s.model.architecture, "network": network, "zbl": s.model.zbl}
+        network = {"avg_neighbors": round(self.train_set.mean_neighbors(), 3), **config["network"]}
         closest = closest_neighbors(d.atoms for d in self.training)
+        info = PotentialInfo(
+            elements=elements,
+            cutoff=s.model.cutoff,
+            layers=layers,
+            name=s.name,
+            needs=needs,
+            energy_scale=s.energy_scale,
+            min_distance=round(self.train_set.min_distance(), 4),
+            licence=s.licence,
+            training_data=s.training_data or ", ".join(Path(p).name for p in s.data.train),
+            provenance={"closest_neighbors_ang": [round(float(d), 4) for d in closest]},
+        )
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
-            info = PotentialInfo(
-                elements=elements,
-                cutoff=s.model.cutoff,
-                layers=network_layers(config),
-                name=s.name,
-                energy_scale=s.energy_scale,
-                min_distance=round(self.train_set.min_distance(), 4),
-                licence=s.licence,
-                training_data=s.training_data or ", ".join(Path(p).name for p in s.data.train),
-                provenance={"closest_neighbors_ang": [round(float(d), 4) for d in closest]},
-            )
             torch.manual_seed(s.seed)
-            potential = build(config, info)
+            potential = build({**config, "network": network}, info)
         counts = np.array([[d.atoms.get_chemical_symbols().count(e) for e in elements] for d in self.training])
         energies = np.array([d.energy for d in self.training])
         references = fit_reference_energies(counts.astype(float), energies, elements)
@@ -242,19 +250,24 @@ class Trainer:
         return self.epoch >= o.epochs or self.epoch - max(self.best_epoch, 0) > o.patience
 
     def _fingerprint(self) -> str:
+        """Everything the weights depend on: settings, and the data's content."""
         values = dataclasses.asdict(self.settings)
         for key in ("out", "threads", "licence", "energy_scale", "training_data"):
             values.pop(key)
         for key in ("train", "validation"):
             values["data"][key] = [Path(p).name for p in values["data"][key]]
-        values["frames"] = [len(self.training), len(self.validation)]
-        return json.dumps(values, sort_keys=True)
+        digest = hashlib.sha256()
+        for item in (*self.training, *self.validation):
+            for array in (item.atoms.numbers, item.atoms.positions, item.atoms.cell.array, item.forces, item.energy):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(b"" if item.stress is None else item.stress.tobytes())
+        return json.dumps({**values, "frames": digest.hexdigest()}, sort_keys=True)
 
     def _save(self) -> None:
         buffer = io.BytesIO()
         torch.save(
             {
-                "settings": self._fingerprint(),
+                "settings": self.fingerprint,
                 "epoch": self.epoch,
                 "model": self._state(),
                 "ema": self.ema,
@@ -281,7 +294,7 @@ class Trainer:
             saved = torch.load(path, weights_only=True)
         except Exception as error:
             raise TrainingError(f"{path} cannot be read ({error}); delete it to start anew") from error
-        if saved["settings"] != self._fingerprint():
+        if saved["settings"] != self.fingerprint:
             raise TrainingError(
                 f"{path} belongs to a run with other settings or data; choose another `out` folder or delete it"
             )

@@ -12,7 +12,7 @@ from mlcalc.training.trainer import Trainer
     [
         ("model", {"network": {"chanels": 4}}, "chanels"),
         ("model", {"architecture": "equivarient"}, "equivarient"),
-        ("model", {"cutoff": 1.5}, "no two atoms are closer"),
+        ("model", {"cutoff": 1.5}, "no two atoms are within"),
         ("data", {"elements": ["Cu", "Au"]}, "Au"),
     ],
 )
