@@ -28,7 +28,7 @@ def energies_and_gradients(
     with torch.enable_grad():
         energies = potential(graph.species, graph.edge_index, vectors, {"batch": graph.batch, **graph.tables})
         if vectors.shape[0] == 0 or not energies.requires_grad:
-            return energies, torch.zeros_like(vectors)
+            return energies if create_graph else energies.detach(), torch.zeros_like(vectors)
         (gradients,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph, allow_unused=True)
     if gradients is None:
         gradients = torch.zeros_like(vectors)

@@ -117,7 +117,8 @@ class EquivariantNetwork(nn.Module):
         channels: feature channels C.
         l_max: highest degree of densities and products.
         l_hidden: highest degree of features that neighbours see.
-        layers: message-passing layers, at least 1.
+        layers: message-passing layers, at least 1. One layer with ``l_max`` 3 generalised better from some 200
+            structures of Mo and of Si than two with ``l_max`` 2, at half the cost; molecules and mixtures may want 2.
         n_radial: Bessel functions.
         readout: hidden width of the last readout.
         avg_neighbors: mean number of neighbours in the training set; densities are divided by its square root.
@@ -127,10 +128,10 @@ class EquivariantNetwork(nn.Module):
         self,
         n_elements: int,
         cutoff: float,
-        channels: int = 16,
-        l_max: int = 2,
+        channels: int = 32,
+        l_max: int = 3,
         l_hidden: int = 1,
-        layers: int = 2,
+        layers: int = 1,
         n_radial: int = 8,
         readout: int = 32,
         avg_neighbors: float = 25.0,

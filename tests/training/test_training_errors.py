@@ -12,7 +12,7 @@ from mlcalc.training.trainer import Trainer
     [
         ("model", {"network": {"chanels": 4}}, "chanels"),
         ("model", {"architecture": "equivarient"}, "equivarient"),
-        ("model", {"cutoff": 1.5}, "no two atoms are within"),
+        ("model", {"cutoff": 1.5}, "no two atoms are closer"),
         ("data", {"elements": ["Cu", "Au"]}, "Au"),
     ],
 )
