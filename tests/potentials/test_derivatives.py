@@ -118,3 +118,4 @@ def test_nothing_to_derive(potential: Potential) -> None:
         assert energies.shape == (len(atoms),)
         assert gradients.shape == (0, 3)
         assert torch.isfinite(energies).all()
+        assert not energies.requires_grad
