@@ -1,4 +1,4 @@
-"""The small structure inside every model file, with the numbers the file must reproduce wherever it is loaded."""
+"""The small structure inside every file of a potential, with the numbers the file must reproduce wherever loaded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mlcalc.potentials.derivatives import energies_and_gradients, forces, strain
 
 QUANTITIES = {"energy": "eV/atom", "forces": "eV/Å", "virial": "eV"}
 # What rounding may cost, relative to the larger of 1 and the size of the quantity. Within float32 different machines
-# differ by a few times what this machine differs from float64, so the tolerance also scales with that.
+# differ by a few times what this machine differs from float64, so the tolerance also scales with that, up to a cap.
 _FLOOR = {torch.float64: 1e-8, torch.float32: 2e-6}
 _MARGIN = 10.0
-_CEILING = {torch.float64: 1e-7, torch.float32: 1e-2}
+_CAP = {torch.float64: 1e-7, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class Reference:
         )
 
 
-def make_reference(potential: Potential, scripted: torch.jit.ScriptModule, dtype: torch.dtype) -> Reference:
+def make_reference(potential: Potential, scripted: Potential | torch.jit.ScriptModule, dtype: torch.dtype) -> Reference:
     """Return a reference: expected values from ``potential`` in float64, tolerances from what ``scripted`` gives.
 
     Args:
         potential: float64, with exactly the weights of ``scripted``.
-        scripted: what goes into the file, of type ``dtype``.
+        scripted: what the file becomes, of type ``dtype``.
         dtype: float32 or float64.
 
     Raises:
@@ -111,9 +111,12 @@ def make_reference(potential: Potential, scripted: torch.jit.ScriptModule, dtype
     size = {name: max(1.0, float(x.abs().max())) for name, x in zip(QUANTITIES, (energies, force, virial), strict=True)}
     found = Reference(**draft, tolerance={}).deviations(scripted, dtype)
     for name, unit in QUANTITIES.items():
-        if not found[name] <= _CEILING[dtype] * size[name]:
+        allowed = _CAP[dtype] / _MARGIN * size[name]
+        if not found[name] <= allowed:
+            advice = "; export it in float64" if dtype == torch.float32 else ""
             raise ValueError(
-                f"the exported program differs from the potential: {name} by {found[name]:.3g} {unit}; nothing written"
+                f"the exported program differs from the potential: {name} by {found[name]:.3g} {unit}, more than the "
+                f"{allowed:.3g} that rounding may cost; nothing written{advice}"
             )
     tolerance = {name: max(_FLOOR[dtype] * size[name], _MARGIN * found[name]) for name in QUANTITIES}
     return Reference(**draft, tolerance=tolerance)

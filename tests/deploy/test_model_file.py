@@ -11,11 +11,11 @@ import torch
 from ase.build import bulk
 
 from mlcalc.deploy import ScriptedPotential, export, load_model, read_document
-from mlcalc.deploy.export import in_dtype
-from mlcalc.errors import ModelFileError
+from mlcalc.errors import ModelFileError, SettingsError
 from mlcalc.graphs import build_graph
 from mlcalc.potentials import ZBL, NeuralPotential, PerElement, Potential, PotentialInfo, build
 from mlcalc.potentials.derivatives import energies_and_gradients, forces
+from mlcalc.potentials.precision import in_dtype
 
 F64 = torch.float64
 
@@ -281,6 +281,33 @@ class Needy(Potential):
         return out.index_add(0, edge_index[0], back) + extra["total_charge"]
 
 
+class Cancelling(Potential):
+    """Σ r² plus a million minus a million per edge: float32 keeps three digits of it, float64 twelve."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.million = torch.nn.Parameter(torch.tensor(1e6, dtype=F64))
+        self.info = PotentialInfo(("Si",), 4.0, 1)
+        self.config = {}
+
+    def forward(
+        self,
+        species: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_vectors: torch.Tensor,
+        extra: Optional[Dict[str, torch.Tensor]] = None,
+    ) -> torch.Tensor:
+        squares = (edge_vectors**2).sum(1) + self.million - self.million
+        return edge_vectors.new_zeros(species.shape[0]).index_add(0, edge_index[0], squares)
+
+
+def test_no_tolerance_for_more_than_rounding(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"differs from the potential: energy by .*rounding.*export it in float64"):
+        export(Cancelling(), tmp_path / "m.pt", "float32")
+    reference = export(Cancelling(), tmp_path / "m.pt", "float64").document["reference"]
+    assert 0 < reference["tolerance"]["energy"] <= 1e-7 * max(map(abs, reference["energies"]))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_tables_and_inputs_travel_with_the_reference(tmp_path: Path, dtype: str) -> None:
     model = export(Needy(), tmp_path / "m.pt", dtype)
@@ -326,13 +353,13 @@ def test_reference_of_a_family_visits_every_member(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"export one set alone: Si \| C"):
+    with pytest.raises(SettingsError, match=r"export one set alone: Si \| C"):
         export(PerElement(list(family(8, 4))), tmp_path / "m.pt")
-    with pytest.raises(ValueError, match="float32 or float64"):
+    with pytest.raises(SettingsError, match="float32 or float64"):
         export(make(), tmp_path / "m.pt", "float16")
     broken = make()
     broken.scale.fill_(float("nan"))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(SettingsError, match="NaN"):
         export(broken, tmp_path / "m.pt")
     with pytest.raises(FileNotFoundError, match="make it first"):
         export(make(), tmp_path / "nowhere" / "m.pt")
