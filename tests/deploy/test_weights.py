@@ -94,6 +94,42 @@ def test_documents_that_do_not_fit(tmp_path: Path) -> None:
         load_weights(path)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("architecture", ["schnet", "equivariant"])
+def test_changed_code_of_a_network_is_noticed(
+    tmp_path: Path, architecture: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are as they were; what is computed with them is not, by one part in a million."""
+    path = tmp_path / "a.safetensors"
+    save_weights(potential(dtype, architecture), path)
+    network = type(potential(architecture=architecture).network)
+    original = network.forward
+    monkeypatch.setattr(network, "forward", lambda self, *args: original(self, *args) * (1 + 1e-6))
+    for wanted in (None, "float32", "float64"):
+        with pytest.raises(ModelFileError, match=r"does not reproduce its own reference: energy off by .* differently"):
+            load_weights(path, wanted)
+    monkeypatch.undo()
+    load_weights(path)
+
+
+def test_reference_is_missing_or_unusable(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = tmp_path / "a.safetensors"
+    save_weights(potential(), path)
+    with safe_open(path, framework="pt") as reader:
+        document = json.loads(reader.metadata()["mlcalc"])
+    tensors = load_file(path)
+    save_file(tensors, path, metadata={"mlcalc": json.dumps({**document, "reference": {"species": [0]}})})
+    with pytest.raises(ModelFileError, match="reference cannot be evaluated"):
+        load_weights(path)
+    del document["reference"]
+    save_file(tensors, path, metadata={"mlcalc": json.dumps(document)})
+    for reader in (load_weights, read_weights_info):
+        with pytest.raises(ModelFileError, match="lacks reference; get or export the file again"):
+            reader(path)
+
+
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a ZBL"):
         save_weights(ZBL(("Si",)), tmp_path / "a.safetensors")
