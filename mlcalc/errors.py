@@ -7,6 +7,10 @@ class MlcalcError(Exception):
     """Base class of every error this package raises on purpose."""
 
 
+class SettingsError(MlcalcError, ValueError):
+    """An option that does not exist, or asks for what a potential cannot do."""
+
+
 class UnknownElementError(MlcalcError, ValueError):
     """A structure holds an element (or a mixture) the potential was not trained on."""
 

@@ -30,8 +30,7 @@ from mlcalc.graphs import Graph, VerletList, species_indices
 from mlcalc.graphs.build import assemble
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+from mlcalc.potentials.precision import dtype_name
 
 
 @dataclass
@@ -68,7 +67,8 @@ class MLCalculator(Calculator):
 
     Raises:
         ModelFileError: the potential cannot be found or loaded.
-        ValueError: unknown dtype or negative skin.
+        SettingsError: unknown dtype.
+        ValueError: negative skin.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
@@ -86,7 +86,7 @@ class MLCalculator(Calculator):
 
         # ``load`` rebuilds a network for another dtype, so that its coupling coefficients are exact in it; where
         # nothing had to change it returns the caller's own object.
-        loaded = load(potential, dtype=_dtype(dtype))
+        loaded = load(potential, dtype=dtype)
         self.device = torch.device(device)
         self.potential: Potential = copy.deepcopy(loaded).to(device=self.device)
         self.potential.requires_grad_(False)
@@ -96,7 +96,7 @@ class MLCalculator(Calculator):
             potential=self.info.name or type(loaded).__name__
             if isinstance(potential, Potential)
             else os.fspath(potential),
-            dtype=str(self.potential.dtype).removeprefix("torch."),
+            dtype=dtype_name(self.potential.dtype),
             device=str(self.device),
             skin=float(skin),
         )
@@ -220,14 +220,6 @@ def _array(tensor: Tensor) -> NDArray[np.float64]:
 def _voigt(tensor: Tensor) -> NDArray[np.float64]:
     """Return symmetrised (…, 3, 3) as (…, 6) in ASE's order."""
     return full_3x3_to_voigt_6_stress(_array(0.5 * (tensor + tensor.mT)))
-
-
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    if dtype is None or dtype in DTYPES.values():
-        return dtype  # type: ignore[return-value]
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return DTYPES[dtype]
-    raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
 
 
 # For ase.calculators.calculator.get_calculator_class("mlcalc").

@@ -49,7 +49,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app(args=arguments, prog_name="mlcalc")
-    except MlcalcError as error:
+    except (MlcalcError, OSError) as error:  # also files and folders that cannot be read or written
         if debug:
             traceback.print_exc()
         else:

@@ -22,17 +22,12 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a model file (TorchScript) and check that it reproduces the potential."""
         from mlcalc.deploy import export as write
-        from mlcalc.errors import MlcalcError
         from mlcalc.zoo import load
 
         symbols = [symbol.strip() for symbol in elements.split(",")] if elements else None
         if out.suffix != ".pt":
             raise typer.BadParameter(f"{out}: model files end in .pt", param_hint="OUT")
-        try:
-            model = write(load(potential, elements=symbols), out, dtype)
-        except (MlcalcError, ValueError, OSError) as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
-            raise typer.Exit(1) from error
+        model = write(load(potential, elements=symbols), out, dtype)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
         typer.echo(
             f"{out}: {', '.join(info.elements)}, {dtype}, cutoff {info.cutoff:g} Å, {info.layers} layers, "

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[Optional[str], typer.Argument(help="Print this potential's card instead of the list.")] = None,
     ) -> None:
         """List the trained potentials that ship, or print the model card of one."""
-        from mlcalc.errors import MlcalcError
+        from mlcalc.errors import ModelFileError
         from mlcalc.zoo import entries
 
         known = entries()
@@ -23,21 +23,16 @@ def register(app: typer.Typer) -> None:
             card = known[name].card if name in known else None
             if card is None:
                 what = "has no card" if name in known else f"is not in the zoo; known: {', '.join(known) or 'none'}"
-                typer.secho(f"error: {name} {what}", err=True, fg="red")
-                raise typer.Exit(1)
+                raise ModelFileError(f"{name} {what}")
             typer.echo(card.read_text(encoding="utf-8"))
             return
         if not known:
             typer.echo("the zoo is empty in this installation")
-        try:
-            for entry in known.values():
-                infos = entry.infos()
-                typer.echo(f"{entry.name}  ({entry.size / 1e6:.2f} MB)")
-                for info in infos:
-                    typer.echo(
-                        f"  {' '.join(info.elements)}: cutoff {info.cutoff:g} Å, {info.layers} layers, "
-                        f"energies {info.energy_scale}, licence {info.licence}"
-                    )
-        except MlcalcError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
-            raise typer.Exit(1) from error
+        for entry in known.values():
+            infos = entry.infos()
+            typer.echo(f"{entry.name}  ({entry.size / 1e6:.2f} MB)")
+            for info in infos:
+                typer.echo(
+                    f"  {' '.join(info.elements)}: cutoff {info.cutoff:g} Å, {info.layers} layers, "
+                    f"energies {info.energy_scale}, licence {info.licence}"
+                )

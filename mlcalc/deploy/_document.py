@@ -10,29 +10,12 @@ import torch
 
 from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import PotentialInfo
+from mlcalc.potentials.precision import DTYPES, dtype_name
+from mlcalc.potentials.precision import parse_dtype as dtype_from  # noqa: F401
 
 FORMAT = 1
 KIND = "mlcalc-potential"
 UNITS = {"energy": "eV", "length": "angstrom"}
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def dtype_from(value: str | torch.dtype) -> torch.dtype:
-    """Return the torch type of ``"float32"`` or ``"float64"``.
-
-    Raises:
-        ValueError: for any other type.
-    """
-    if isinstance(value, torch.dtype) and value in DTYPES.values():
-        return value
-    if isinstance(value, str) and value in DTYPES:
-        return DTYPES[value]
-    raise ValueError(f"dtype must be float32 or float64, not {value!r}")
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return ``"float32"`` or ``"float64"``."""
-    return str(dtype_from(dtype)).removeprefix("torch.")
 
 
 def dump(document: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 
@@ -11,11 +10,10 @@ import torch
 from mlcalc.deploy import _document
 from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
+from mlcalc.errors import SettingsError
 from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential
-from mlcalc.potentials.neural import NeuralPotential
-from mlcalc.potentials.per_element import PerElement
-from mlcalc.potentials.registry import build
+from mlcalc.potentials.precision import in_dtype, parse_dtype
 
 
 def export(
@@ -32,46 +30,34 @@ def export(
         dtype: float32 or float64.
 
     Raises:
-        ValueError: if the dtype is another one, the potential cannot be scripted, its members cannot run on many
+        SettingsError: if the dtype is another one, the potential cannot be scripted, its members cannot run on many
             ranks together, or it gives NaN or infinity on its reference structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
     """
-    kind = _document.dtype_from(dtype)
+    kind = parse_dtype(dtype)
     exchange_width = int(getattr(potential, "exchange_width", 0))
     if exchange_width < 0:
         sets = " | ".join(" ".join(group) for group in potential.info.element_sets)
-        raise ValueError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
+        raise SettingsError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)
     scripted = _script(rounded)
+    try:
+        reference = make_reference(exact, scripted, kind)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     document = _document.model_document(
         config=potential.config,
         info=potential.info,
         dtype=kind,
         exchange_width=exchange_width,
-        reference=make_reference(exact, scripted, kind).to_dict(),
+        reference=reference.to_dict(),
     )
     with atomic_path(path) as temporary:
         torch.jit.save(scripted, str(temporary), _extra_files={DOCUMENT_NAME: _document.dump(document)})
         loaded = load_model(temporary)
     return loaded
-
-
-def in_dtype(potential: Potential, dtype: torch.dtype) -> Potential:
-    """Return a copy in evaluation mode, on the CPU, without gradients of weights.
-
-    A network is rebuilt rather than converted, so that its tables (coupling coefficients) are exact in ``dtype``.
-    """
-    if isinstance(potential, NeuralPotential) and "architecture" in potential.config:
-        result: Potential = build(potential.config, potential.info, dtype)
-        result.load_state_dict(potential.state_dict())
-    elif isinstance(potential, PerElement):
-        members = [in_dtype(member, dtype) for member in potential.parts()]
-        result = PerElement(members, potential.info.name)
-    else:
-        result = copy.deepcopy(potential).to(dtype)
-    return result.cpu().eval().requires_grad_(False)
 
 
 def _script(potential: Potential) -> torch.jit.ScriptModule:
@@ -82,4 +68,4 @@ def _script(potential: Potential) -> torch.jit.ScriptModule:
         try:
             return torch.jit.script(potential)
         except RuntimeError as error:
-            raise ValueError(f"{type(potential).__name__} cannot be written as TorchScript: {error}") from error
+            raise SettingsError(f"{type(potential).__name__} cannot be written as TorchScript: {error}") from error

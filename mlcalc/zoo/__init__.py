@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from mlcalc.deploy import load_model, load_weights
-from mlcalc.deploy.export import in_dtype
 from mlcalc.errors import ModelFileError, UnknownElementError
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.per_element import PerElement
+from mlcalc.potentials.precision import in_dtype, parse_dtype
 from mlcalc.zoo._entries import WEIGHTS, ZooEntry, find_entries
 
 __all__ = ["ZooEntry", "entries", "load"]
@@ -40,24 +40,19 @@ def load(
     Raises:
         ModelFileError: if there is no such name or file, or the file is damaged.
         UnknownElementError: if one of ``elements`` is not covered.
-        ValueError: for another dtype.
+        SettingsError: for another dtype.
     """
-    potential = source if isinstance(source, Potential) else _from_name_or_file(source, dtype, elements)
+    wanted = None if dtype is None else parse_dtype(dtype)
+    potential = source if isinstance(source, Potential) else _from_name_or_file(source, wanted, elements)
     if elements is not None:
         potential = _restrict(potential, elements)
-    if dtype is not None and potential.dtype != _torch_dtype(dtype):
-        potential = in_dtype(potential, _torch_dtype(dtype))
+    if wanted is not None and potential.dtype != wanted:
+        potential = in_dtype(potential, wanted)
     return potential
 
 
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    from mlcalc.deploy._document import dtype_from
-
-    return dtype_from(dtype)
-
-
 def _from_name_or_file(
-    source: str | os.PathLike[str], dtype: str | torch.dtype | None, elements: Sequence[str] | None
+    source: str | os.PathLike[str], dtype: torch.dtype | None, elements: Sequence[str] | None
 ) -> Potential:
     path = Path(source)
     if path.suffix == ".safetensors":

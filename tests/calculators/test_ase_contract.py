@@ -277,7 +277,7 @@ def test_atoms_closer_than_ever_seen_warn_once():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ValueError, match="float32, float64"):
+    with pytest.raises(ValueError, match="float32 or float64"):
         MLCalculator(LennardJonesPotential(), dtype="float16")
     with pytest.raises(ValueError, match="skin"):
         MLCalculator(LennardJonesPotential(), skin=-1.0)

@@ -1,15 +1,16 @@
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import ase.io
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
-import mlcalc.cli.export
-import mlcalc.cli.potentials
-from mlcalc import zoo
+from mlcalc import cli, zoo
 from mlcalc.deploy import ScriptedPotential, export, load_model, save_weights
-from mlcalc.errors import ModelFileError, UnknownElementError
+from mlcalc.errors import ModelFileError, SettingsError, UnknownElementError
 from mlcalc.potentials import NeuralPotential, PerElement, PotentialInfo, build
 
 ARGS = (
@@ -94,7 +95,7 @@ def test_errors_list_what_is_known(folder: Path, tmp_path: Path) -> None:
         zoo.load("family", elements=["Cu"])
     with pytest.raises(UnknownElementError, match="does not cover Cu"):
         zoo.load("two-elements", elements=["Si", "Cu"])
-    with pytest.raises(ValueError, match="float32 or float64"):
+    with pytest.raises(SettingsError, match="float32 or float64"):
         zoo.load("family", dtype="half")
 
 
@@ -107,15 +108,22 @@ def test_shipped_weights_load_and_are_small() -> None:
         assert potential.info.energy_scale != "unknown"
 
 
-def command(*words: str) -> tuple[int, str]:
-    app = typer.Typer()
-    mlcalc.cli.export.register(app)
-    mlcalc.cli.potentials.register(app)
-    result = CliRunner().invoke(app, list(words))
-    return result.exit_code, result.output
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run ``mlcalc …`` in this process: (exit status, stdout and stderr)."""
+    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["mlcalc", *words])
+        with pytest.raises(SystemExit) as exit_status:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(exit_status.value.code or 0), captured.out + captured.err
+
+    return run
 
 
-def test_command_potentials(folder: Path) -> None:
+def test_command_potentials(folder: Path, command: Callable[..., tuple[int, str]]) -> None:
     code, text = command("potentials")
     assert code == 0
     for word in ("family", "two-elements", "Si C: cutoff 4 Å, 2 layers, energies PBE, licence MIT", "Ni: cutoff 3.5 Å"):
@@ -126,7 +134,7 @@ def test_command_potentials(folder: Path) -> None:
     assert "known: family, two-elements" in text
 
 
-def test_command_export(folder: Path, tmp_path: Path) -> None:
+def test_command_export(folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
     out = tmp_path / "si.pt"
     code, text = command("export", "family", str(out), "--elements", "Si", "--dtype", "float32")
     assert code == 0, text
@@ -144,3 +152,29 @@ def test_command_export(folder: Path, tmp_path: Path) -> None:
         code, text = command("export", *words)
         assert code != 0
         assert message in " ".join(text.replace("│", " ").split())
+        assert "Traceback" not in text
+
+
+def test_errors_are_one_line_and_a_traceback_with_debug(
+    folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    atoms = bulk("Ni")
+    atoms.calc = EMT()
+    atoms.get_forces()
+    ase.io.write(tmp_path / "ni.extxyz", atoms)
+    (folder / "torn.safetensors").write_bytes(b"torn")
+    for words, message in (
+        (("eval", "family", str(tmp_path / "ni.extxyz"), "--dtype", "foo"), "dtype must be float32 or float64"),
+        (("export", "family", str(tmp_path / "a.pt"), "--dtype", "foo"), "dtype must be float32 or float64"),
+        (("export", "family", str(tmp_path / "no" / "a.pt")), "make it first"),
+        (("export", "famly", str(tmp_path / "a.pt")), "known names"),
+        (("potentials", "famly"), "known: family, torn, two-elements"),
+        (("potentials",), "not a whole safetensors file"),
+    ):
+        code, text = command(*words)
+        assert code == 1
+        assert message in text.splitlines()[-1]
+        assert "Traceback" not in text
+        code, text = command(*words, "--debug")
+        assert code == 1
+        assert "Traceback" in text
