@@ -222,7 +222,4 @@ def read_settings(path: str | Path) -> TrainingSettings:
         train=tuple(resolve(p) for p in settings.data.train),
         validation=tuple(resolve(p) for p in settings.data.validation),
     )
-    out = resolve(settings.out or settings.name)
-    if Path(out).resolve() == folder:
-        raise TrainingError(f"out is the folder of {path.name}, which the run would overwrite; name another one")
-    return dataclasses.replace(settings, data=data, out=out)
+    return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))

@@ -211,7 +211,9 @@ class Trainer:
         o = self.settings.optimizer
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        write_atomic(self.folder / "config.yaml", yaml.safe_dump(self.settings.to_dict(), sort_keys=False))
+        config = self.folder / "config.yaml"
+        if not config.exists():  # it may be the user's own, or that of the run being resumed
+            write_atomic(config, yaml.safe_dump(self.settings.to_dict(), sort_keys=False))
         first = self.epoch
         while self.epoch < o.epochs and self.epoch - max(self.best_epoch, 0) <= o.patience:
             if stop_after is not None and self.epoch - first >= stop_after:
