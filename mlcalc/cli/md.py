@@ -51,9 +51,9 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._calculator import check_choice, make_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
         from mlcalc.errors import WorkflowError
+        from mlcalc.records import write_json
         from mlcalc.workflows import md as run
         from mlcalc.workflows import plot_log, plot_msd, plot_rdf
-        from mlcalc.workflows._records import write_json
 
         structures = read_structures(files)
         repeat = three_integers(supercell, "--supercell")

@@ -47,10 +47,10 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
         from mlcalc.errors import WorkflowError
+        from mlcalc.records import write_json
         from mlcalc.workflows import phonons as run
         from mlcalc.workflows import plot_bands, plot_thermal
         from mlcalc.workflows import relax as relax_structure
-        from mlcalc.workflows._records import write_json
 
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype, device)

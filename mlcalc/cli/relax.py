@@ -43,10 +43,9 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.cli._inputs import progress_bar, read_structures
         from mlcalc.files import atomic_path
+        from mlcalc.records import describe_calculator, structure_hash, write_json
+        from mlcalc.workflows import plot_convergence
         from mlcalc.workflows import relax as run
-        from mlcalc.workflows._records import describe_calculator, write_json
-        from mlcalc.workflows._relax_plots import plot_convergence
-        from mlcalc.workflows._structures import structure_hash
 
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype, device)

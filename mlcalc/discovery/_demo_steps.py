@@ -22,8 +22,8 @@ from mlcalc.crystals.symmetry import conventional_cell
 from mlcalc.discovery import figures
 from mlcalc.discovery.funnel import FunnelResult
 from mlcalc.files import write_atomic
+from mlcalc.records import jsonable
 from mlcalc.workflows import MDResult, PhononResult, md, phonons, relax
-from mlcalc.workflows._records import jsonable
 
 if TYPE_CHECKING:
     from mlcalc.discovery._demo_settings import DemoSettings

@@ -10,7 +10,8 @@ from mlcalc.workflows._phonon_analysis import (
     analyse_phonons,
 )
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
-from mlcalc.workflows._records import ConvergenceWarning, WorkflowWarning
+from mlcalc.workflows._relax_plots import plot_convergence
+from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.phonon import PhononResult, phonons
@@ -35,6 +36,7 @@ __all__ = [
     "mean_squared_displacement",
     "phonons",
     "plot_bands",
+    "plot_convergence",
     "plot_log",
     "plot_msd",
     "plot_rdf",

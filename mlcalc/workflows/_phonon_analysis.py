@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.physical_units import get_physical_units
 
-from mlcalc.workflows._records import jsonable
+from mlcalc.records import jsonable
 
 Array = NDArray[np.float64]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 
+from mlcalc.crystals import find_space_group
 from mlcalc.errors import NonFiniteError, WorkflowError
 
 
@@ -51,21 +50,11 @@ def space_group(atoms: Atoms, symprec: float) -> str | None:
     """Return the space group as ``"Fd-3m (227)"``; None for what is not periodic in three directions."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         return None
-    try:
-        return spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=symprec)
-    except spglib.SpglibError:
-        return None
+    found = find_space_group(atoms, symprec)
+    return f"{found.symbol} ({found.number})" if found else None
 
 
 def require_periodic(atoms: Atoms, purpose: str) -> None:
     """Raise WorkflowError unless ``atoms`` is periodic in three directions."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise WorkflowError(f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}")
-
-
-def structure_hash(atoms: Atoms) -> str:
-    """Return a digest of a structure: elements, masses, cell, positions, momenta."""
-    digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.pbc, atoms.get_masses(), atoms.cell.array, atoms.positions, atoms.get_momenta()):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

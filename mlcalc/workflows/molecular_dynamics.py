@@ -17,11 +17,11 @@ from ase.io import iread
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
+from mlcalc.records import describe_calculator, jsonable, structure_hash, write_json
 from mlcalc.workflows import _md_ase
 from mlcalc.workflows._md_record import read_log
 from mlcalc.workflows._md_settings import MDSettings, check_structure, draw_momenta
-from mlcalc.workflows._records import describe_calculator, jsonable, write_json
-from mlcalc.workflows._structures import as_atoms, structure_hash
+from mlcalc.workflows._structures import as_atoms
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.rdf import RDF, radial_distribution
 

@@ -21,6 +21,7 @@ from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.files import write_atomic
+from mlcalc.records import describe_calculator, jsonable, structure_hash
 from mlcalc.workflows._phonon_analysis import (
     Bands,
     ImaginaryMode,
@@ -28,8 +29,8 @@ from mlcalc.workflows._phonon_analysis import (
     ThermalProperties,
     analyse_phonons,
 )
-from mlcalc.workflows._records import WorkflowWarning, describe_calculator, jsonable
-from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, structure_hash
+from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+from mlcalc.workflows._warnings import WorkflowWarning
 
 FORCES = "displacement_forces.npz"
 

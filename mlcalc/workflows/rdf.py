@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
-from mlcalc.workflows._records import jsonable
+from mlcalc.records import jsonable
 from mlcalc.workflows._structures import require_periodic
 
 

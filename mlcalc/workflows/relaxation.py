@@ -21,8 +21,9 @@ from ase.optimize.optimize import Optimizer
 from ase.units import GPa
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.workflows._records import ConvergenceWarning, describe_calculator, jsonable
+from mlcalc.records import describe_calculator, jsonable
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+from mlcalc.workflows._warnings import ConvergenceWarning
 
 CELL_MODES = ("full", "isotropic", "shape")
 

@@ -1,7 +1,8 @@
-"""What all results share: JSON-ready dictionaries, atomic files, warnings with a name."""
+"""Results as JSON, and what identifies the structure and the calculator behind them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -11,14 +12,6 @@ import numpy as np
 from ase import Atoms
 
 from mlcalc.files import write_atomic
-
-
-class WorkflowWarning(UserWarning):
-    """A workflow finished, but its result should not be trusted as it stands."""
-
-
-class ConvergenceWarning(WorkflowWarning):
-    """A search stopped before it met its criterion."""
 
 
 def jsonable(value: Any) -> Any:
@@ -60,3 +53,11 @@ def describe_calculator(calculator: Any) -> str:
     if parameters:
         text += f"({', '.join(f'{key}={parameters[key]!r}' for key in sorted(parameters))})"
     return text
+
+
+def structure_hash(atoms: Atoms) -> str:
+    """Return a digest of a structure: elements, masses, cell, positions, momenta."""
+    digest = hashlib.sha256()
+    for array in (atoms.numbers, atoms.pbc, atoms.get_masses(), atoms.cell.array, atoms.positions, atoms.get_momenta()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
