@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ from mlcalc.crystals.duplicates import cluster_duplicates
 from mlcalc.discovery._work import relax_one, start_worker, work
 from mlcalc.discovery.records import Journal
 from mlcalc.errors import WorkflowError
+from mlcalc.files import write_atomic
 from mlcalc.generators import Candidate, read_candidates, write_candidates
 
 
@@ -205,9 +205,7 @@ def _claim(folder: Path, document: dict[str, Any]) -> None:
                         f"{folder} holds another campaign: {key} was {old!r}, now {new!r}; choose another folder"
                     )
         return
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(document, indent=1))
 
 
 def _candidates(folder: Path, make: Callable[[], Iterable[Candidate]]) -> list[Candidate]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import ase.io
 from ase import Atoms
 
 from mlcalc.errors import GeneratorError
+from mlcalc.files import atomic_path, write_atomic
 from mlcalc.generators.base import Candidate, Provenance
 
 _KEY = "mlcalc_provenance"
@@ -29,13 +29,11 @@ def write_candidates(path: str | Path, candidates: Iterable[Candidate]) -> int:
     if path.suffix not in (".extxyz", ".xyz"):
         return _write_cifs(path, candidates)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for candidate in candidates:
             ase.io.write(file, _with_info(candidate), format="extxyz")
             count += 1
-    os.replace(temporary, path)
     return count
 
 
@@ -95,9 +93,7 @@ def _write_cifs(folder: Path, candidates: Iterable[Candidate]) -> int:
         name = f"{len(provenance):05d}_{candidate.atoms.get_chemical_formula(empirical=True)}.cif"
         ase.io.write(folder / name, candidate.atoms, format="cif")
         provenance[name] = candidate.provenance.to_dict()
-    temporary = folder / f".{_SIDE_FILE}.tmp"
-    temporary.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
-    os.replace(temporary, folder / _SIDE_FILE)
+    write_atomic(folder / _SIDE_FILE, json.dumps(provenance, indent=1))
     return len(provenance)
 
 

@@ -24,7 +24,7 @@ from ase.io.extxyz import write_extxyz
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import write_atomic
+from mlcalc.files import atomic_path, write_atomic
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import model_file, run_input
@@ -292,10 +292,8 @@ def _write_trajectory(
     thermo: dict[int, dict[str, float]], atoms: Atoms, box: LammpsBox, settings: MDSettings, folder: Path
 ) -> None:
     """Turn LAMMPS' dumps into ``trajectory.extxyz``."""
-    path = folder / "trajectory.extxyz"
-    temporary = path.with_name(path.name + ".tmp")
     pieces = sorted((folder / SUBFOLDER).glob("frames-*"))
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_path(folder / "trajectory.extxyz") as temporary, temporary.open("w", encoding="utf-8") as file:
         for index, piece in enumerate(pieces):
             following = int(pieces[index + 1].name.split("-")[1]) if index + 1 < len(pieces) else settings.steps + 1
             begin = int(piece.name.split("-")[1])
@@ -306,9 +304,6 @@ def _write_trajectory(
                 text = StringIO()
                 write_extxyz(text, [_frame(step, table, thermo[step], atoms, box, settings)])
                 file.write(text.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _frame(step: int, table: Array, row: dict[str, float], atoms: Atoms, box: LammpsBox, settings: MDSettings) -> Atoms:
