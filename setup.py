@@ -15,8 +15,9 @@ setup(
     description="Trained neural potentials as ASE calculators and LAMMPS pair styles",
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
-    # The C++ sources lie apart, under their own licence, and travel with the package that compiles them.
+    # The C++ sources of the LAMMPS plugin lie apart, under the GPL, and travel as mlcalc.lammps.plugin with the package
+    # that compiles them; all Python is under the MIT licence.
+    license="MIT AND GPL-2.0-or-later",
     packages=[*find_packages(include=["mlcalc", "mlcalc.*"]), "mlcalc.lammps.plugin"],
     package_dir={"mlcalc.lammps.plugin": "lammps_plugin"},
     package_data={
