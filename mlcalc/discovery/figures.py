@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mlcalc.figures import new_figure
+
 INK, SOFT, GRID = "#1b2430", "#5b6675", "#e4e8ee"
 BLUE, ORANGE, RED = "#1f6feb", "#e8710a", "#c62828"
 
@@ -63,7 +65,7 @@ def mathtext(symbol: str) -> str:
 
 
 def _figure(width: float = 5.6, height: float = 3.5) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     axes = figure.subplots()
     axes.grid(True, color=GRID, linewidth=0.8)
     axes.tick_params(length=0)

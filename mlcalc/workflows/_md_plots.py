@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcalc.workflows._figures import new_figure
+from mlcalc.figures import new_figure, save_figure
 from mlcalc.workflows.msd import MSD
 from mlcalc.workflows.rdf import RDF
 
@@ -33,8 +33,7 @@ def plot_log(result: Any, path: str | Path, title: str = "") -> Path:
             axis.legend()
     axes[-1].set_xlabel("time (ps)")
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def plot_rdf(curves: dict[str, RDF], path: str | Path, title: str = "") -> Path:
@@ -49,8 +48,7 @@ def plot_rdf(curves: dict[str, RDF], path: str | Path, title: str = "") -> Path:
     if len(curves) > 1:
         axis.legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def plot_msd(msd: MSD, path: str | Path, title: str = "") -> Path:
@@ -63,5 +61,4 @@ def plot_msd(msd: MSD, path: str | Path, title: str = "") -> Path:
     axis.set_ylabel("MSD (Å²)")
     axis.legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcalc.workflows._figures import new_figure
+from mlcalc.figures import new_figure, save_figure
 
 EV_TO_J_PER_MOL = 96485.33212
 
@@ -45,8 +45,7 @@ def plot_bands(result: Any, path: str | Path, title: str = "") -> Path:
             axes.axhspan(min(result.min_frequency_thz * 1.1, -0.1), 0.0, color="C3", alpha=0.1)
     left.set_ylabel("frequency (THz), imaginary below 0")
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def plot_thermal(result: Any, path: str | Path, title: str = "") -> Path:
@@ -65,5 +64,4 @@ def plot_thermal(result: Any, path: str | Path, title: str = "") -> Path:
     right.set_ylabel("entropy, heat capacity (J/K/mol)")
     left.legend(lines, [str(line.get_label()) for line in lines])
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)

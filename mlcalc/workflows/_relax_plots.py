@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlcalc.workflows._figures import new_figure
+from mlcalc.figures import new_figure, save_figure
 
 
 def plot_convergence(forces: Mapping[str, Sequence[float]], fmax: float, path: str | Path) -> Path:
@@ -20,5 +20,4 @@ def plot_convergence(forces: Mapping[str, Sequence[float]], fmax: float, path: s
     axis.set_ylabel("largest force (eV/Å)")
     if 1 < len(forces) <= 12:
         axis.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(figure, path)
