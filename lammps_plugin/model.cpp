@@ -89,6 +89,7 @@ ModelInfo read_info(const json &document)
   info.name = values.value("name", "");
   info.elements = values.at("elements").get<std::vector<std::string>>();
   info.cutoff = values.at("cutoff");
+  info.min_distance = values.value("min_distance", 0.0);
   info.layers = values.at("layers");
   info.needs = values.value("needs", std::vector<std::string>{});
   info.inputs = values.value("inputs", std::vector<std::string>{});

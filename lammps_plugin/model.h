@@ -26,6 +26,7 @@ struct ModelInfo {
   std::vector<std::string> elements, needs, inputs;
   std::vector<std::vector<std::string>> element_sets;    // empty: any elements may occur together
   double cutoff = 0.0;
+  double min_distance = 0.0;    // closest pair in the training data, 0 if unknown
   int layers = 1;
   int64_t exchange_width = 0;
 };

@@ -24,12 +24,31 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <stdexcept>
 #include <unordered_map>
 
 using namespace LAMMPS_NS;
+
+namespace {
+
+// Nuclei are never this close (Angstrom); the repulsion of a potential is meaningless there.
+constexpr double overlap_distance = 0.1;
+// Below this fraction of the closest pair in the training data a network extrapolates.
+constexpr double close_fraction = 0.8;
+
+// "2.13" of "2.13.0", empty if there is no such thing.
+std::string major_minor(const std::string &version)
+{
+  int major, minor;
+  if (std::sscanf(version.c_str(), "%d.%d", &major, &minor) != 2) return "";
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+}    // namespace
 
 PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(std::make_unique<mlcalc::ModelGraph>())
 {
@@ -112,8 +131,7 @@ void PairMlcalc::load(const std::string &path)
   agree(problem);
   const auto &info = model->info();
   const auto running = mlcalc::torch_version();
-  if (comm->me == 0 && utils::strmatch(info.torch_version, "^\\d+\\.\\d+") &&
-      std::stoi(info.torch_version) != std::stoi(running))
+  if (comm->me == 0 && major_minor(info.torch_version) != major_minor(running))
     error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", path,
                    info.torch_version, running);
   for (const auto &input : inputs)
@@ -194,6 +212,7 @@ void PairMlcalc::init_style()
   force->pair->comm_forward = MAX(force->pair->comm_forward, width);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
   mapped_at = -1;
+  warn_close = model->info().min_distance > 0.0;
 }
 
 double PairMlcalc::init_one(int i, int j)
@@ -285,6 +304,8 @@ void PairMlcalc::build_edges()
 
   int64_t *const centres = graph->index.data(), *const neighbours = centres + graph->stride;
   double *vector = graph->vectors.data();
+  double closest = std::numeric_limits<double>::infinity();
+  int closest_i = 0, closest_j = 0;
   int64_t edges = 0;
   for (int64_t node = 0; node < graph->n_owned; ++node) {
     const int i = atom_of_node[node];
@@ -295,8 +316,11 @@ void PairMlcalc::build_edges()
       const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
       const double r_squared = dx * dx + dy * dy + dz * dz;
       if (r_squared >= cutoff_squared || species_of_type[type[j]] < 0) continue;
-      if (r_squared < 1e-12)
-        error->one(FLERR, "pair mlcalc: atoms {} and {} are in the same place", atom->tag[i], atom->tag[j]);
+      if (r_squared < closest) {
+        closest = r_squared;
+        closest_i = i;
+        closest_j = j;
+      }
       const int k = representative[j];
       if (node_of[k] < 0) {
         node_of[k] = static_cast<int64_t>(atom_of_node.size());
@@ -322,6 +346,42 @@ void PairMlcalc::build_edges()
     graph->n_nodes = 1;
     graph->species.assign(1, *std::max_element(species_of_type.begin(), species_of_type.end()));
   }
+  check_distance(std::sqrt(closest), closest_i, closest_j);
+}
+
+// Atoms i and j of this rank's closest pair must not overlap; the first step of a run at which the closest pair of all
+// ranks is closer than the potential knows gets a warning.
+void PairMlcalc::check_distance(double distance, int i, int j)
+{
+  const auto pair = [](tagint a, tagint b) {
+    return a == b ? fmt::format("atom {} and its own image", a)
+                  : fmt::format("atoms {} and {}", std::min(a, b), std::max(a, b));
+  };
+  if (distance < overlap_distance)
+    error->one(FLERR,
+               "pair mlcalc: {} are on top of each other ({:.4f} Angstrom) at step {}: remove duplicates (also across a "
+               "periodic boundary), or check the units of the positions and the time step",
+               pair(atom->tag[i], atom->tag[j]), distance, update->ntimestep);
+  if (!warn_close) return;
+  const double known = model->info().min_distance;
+  struct {
+    double distance;
+    int rank;
+  } mine = {distance, comm->me}, least;
+  MPI_Allreduce(&mine, &least, 1, MPI_DOUBLE_INT, MPI_MINLOC, world);
+  if (least.distance >= close_fraction * known) return;
+  warn_close = false;
+  tagint tags[2] = {0, 0};
+  if (comm->me == least.rank) {
+    tags[0] = atom->tag[i];
+    tags[1] = atom->tag[j];
+  }
+  MPI_Bcast(tags, 2, MPI_LMP_TAGINT, least.rank, world);
+  if (comm->me == 0)
+    error->warning(FLERR,
+                   "pair mlcalc: {} are {:.4f} Angstrom apart at step {}, the closest pair in training {:.4f}: energies "
+                   "and forces are extrapolations (one warning per run)",
+                   pair(tags[0], tags[1]), least.distance, update->ntimestep, known);
 }
 
 void PairMlcalc::compute(int eflag, int vflag)

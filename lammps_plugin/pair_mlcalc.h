@@ -59,6 +59,7 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   void map_types(int narg, char **arg);
   void map_atoms();
   void build_edges();
+  void check_distance(double distance, int i, int j);
   void tally(const double *energies, const double *gradients);
   [[noreturn]] void not_finite(const double *energies, const double *gradients);
 
@@ -67,6 +68,7 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   std::vector<int> species_of_type;            // index into the model's elements, -1 for NULL
   std::map<std::string, double> inputs;        // per-structure inputs
   double energy_scale = 1.0;                   // LAMMPS energy units per eV
+  bool warn_close = false;                     // until a run has been warned of extrapolation
 
   // LAMMPS atoms and the model's nodes
   std::vector<int> representative;     // of all images of an atom: the owned one, or the first ghost

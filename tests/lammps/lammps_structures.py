@@ -1,6 +1,12 @@
-"""Structures of every shape LAMMPS and ASE hold differently."""
+"""Structures of every shape LAMMPS and ASE hold differently, and model files with another document."""
 
 from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -95,3 +101,15 @@ def structures() -> dict[str, Atoms]:
         "one-atom": Atoms("Mo", positions=[[1.0, 2.0, 3.0]]),
         "one-atom-crystal": Atoms("Si", cell=[2.6, 2.7, 2.9], pbc=True),
     }
+
+
+def rewrite(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Copy a model file with its document changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for item in old.infolist():
+            content = old.read(item)
+            if item.filename.endswith("mlcalc.json"):
+                document = json.loads(content)
+                change(document)
+                content = json.dumps(document).encode()
+            new.writestr(item.filename, content)

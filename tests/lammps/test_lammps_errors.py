@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from lammps_structures import structures
+from lammps_structures import rewrite, structures
 
 from mlcalc.deploy import export
 from mlcalc.errors import LammpsError, PluginError
@@ -31,18 +30,6 @@ def message(lines: list[str], folder: Path) -> str:
     with pytest.raises(LammpsError) as caught:
         run_library("\n".join([*lines, "run 0"]), folder)
     return str(caught.value)
-
-
-def rewrite(source: Path, target: Path, change: object) -> None:
-    """Copy a model file with its document changed."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        for item in old.infolist():
-            content = old.read(item)
-            if item.filename.endswith("mlcalc.json"):
-                document = json.loads(content)
-                change(document)  # type: ignore[operator]
-                content = json.dumps(document).encode()
-            new.writestr(item.filename, content)
 
 
 @pytest.mark.parametrize(
@@ -119,10 +106,17 @@ def test_later_format(equivariant_file: Path, tmp_path: Path) -> None:
         run_static(bulk("Si", cubic=True), tmp_path / "later.pt")
 
 
-def test_atoms_in_the_same_place(equivariant_file: Path) -> None:
-    atoms = Atoms("Si3", positions=[[0, 0, 0], [2, 2, 2], [2, 2, 2]])
-    with pytest.raises(LammpsError, match=r"atoms [23] and [23] are in the same place"):
-        run_static(atoms, equivariant_file)
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("distance", [0.0, 0.09])
+def test_atoms_on_top_of_each_other(distance: float, ranks: int, equivariant_file: Path) -> None:
+    atoms = bulk("Si", cubic=True) * (3, 1, 1)
+    atoms.append("Si")
+    atoms.positions[-1] = atoms.positions[16] + [distance, 0, 0]
+    expected = rf"atoms 17 and 25 are on top of each other \({distance:.4f} Angstrom\) at step 0"
+    with pytest.raises(LammpsError, match=expected):
+        run_static(atoms, equivariant_file, ranks=ranks, in_process=False)
+    atoms.positions[-1] = atoms.positions[16] + [0.11, 0, 0]
+    run_static(atoms, equivariant_file, ranks=ranks, in_process=False)
 
 
 def test_energies_that_are_not_numbers(models: dict[str, Potential], tmp_path: Path) -> None:
