@@ -11,7 +11,6 @@ import torch
 from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.precision import DTYPES, dtype_name
-from mlcalc.potentials.precision import parse_dtype as dtype_from  # noqa: F401
 
 FORMAT = 1
 KIND = "mlcalc-potential"

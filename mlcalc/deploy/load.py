@@ -17,6 +17,7 @@ from mlcalc.deploy import _document
 from mlcalc.deploy._reference import Reference
 from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import Potential
+from mlcalc.potentials.precision import parse_dtype
 
 DOCUMENT_NAME = "mlcalc.json"
 
@@ -86,13 +87,13 @@ def load_model(
     module, text = _open(file)
     document = _document.read_model(text, file)
     potential = ScriptedPotential(module, document)
-    stored = _document.dtype_from(document["dtype"])
+    stored = parse_dtype(document["dtype"])
     if potential.dtype != stored:
         raise ModelFileError(f"{file}: says {document['dtype']} but holds {potential.dtype}; export it again")
     if check:
         _check(potential, document, file)
     if dtype is not None:
-        potential.to(_document.dtype_from(dtype))
+        potential.to(parse_dtype(dtype))
     return potential
 
 
@@ -149,7 +150,7 @@ def _open(file: Path) -> tuple[torch.jit.ScriptModule, str]:
 def _check(potential: ScriptedPotential, document: dict[str, Any], file: Path) -> None:
     try:
         reference = Reference(**{"tables": {}, **document["reference"]})
-        complaint = reference.complaint(potential, _document.dtype_from(document["dtype"]))
+        complaint = reference.complaint(potential, parse_dtype(document["dtype"]))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         raise ModelFileError(f"{file}: its reference cannot be evaluated ({error}); {_AGAIN}") from error
     if complaint:

@@ -18,6 +18,7 @@ from mlcalc.errors import ModelFileError
 from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
+from mlcalc.potentials.precision import parse_dtype
 from mlcalc.potentials.registry import build
 
 METADATA_KEY = "mlcalc"
@@ -71,7 +72,7 @@ def load_weights(path: str | os.PathLike[str], dtype: str | torch.dtype | None =
         raise ModelFileError(f"{file}: the weights do not match their checksum; get the file again")
     info = _document.read_info(document, file)
     wanted = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    kind = _document.dtype_from(dtype) if dtype is not None else wanted
+    kind = parse_dtype(dtype) if dtype is not None else wanted
     try:
         exact = _rebuild(document["config"], info, torch.float64, tensors)
         potential = exact if kind == torch.float64 else _rebuild(document["config"], info, kind, tensors)

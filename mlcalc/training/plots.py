@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 from ase.units import GPa
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mlcalc.files import atomic_path
+from mlcalc.figures import new_figure, save_figure
 from mlcalc.training.metrics import Predictions
 
 _COLOURS = {"training": "#9aa5b1", "validation": "#0b6e99"}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
 
 
 def _parity(axes: Axes, pairs: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], title: str) -> None:
@@ -42,7 +36,7 @@ def _parity(axes: Axes, pairs: dict[str, tuple[NDArray[np.float64], NDArray[np.f
 
 def parity_plot(predictions: dict[str, Predictions], path: str | Path) -> None:
     """Plot energy per atom, force components and stress components against their labels, one colour per data set."""
-    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    figure = new_figure(11, 3.9)
     energy, force, stress = figure.subplots(1, 3)
     pairs: tuple[dict[str, Any], ...] = ({}, {}, {})
     for name, p in predictions.items():
@@ -64,12 +58,12 @@ def parity_plot(predictions: dict[str, Predictions], path: str | Path) -> None:
     _parity(energy, pairs[0], "energy (eV/atom)")
     _parity(force, pairs[1], "force component (eV/Å)")
     _parity(stress, pairs[2], "stress component (GPa)")
-    _save(figure, Path(path))
+    save_figure(figure, path)
 
 
 def learning_curve(history: list[dict[str, Any]], path: str | Path) -> None:
     """Plot RMSEs of validation and training against the epoch, from the rows of the log."""
-    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    figure = new_figure(7, 3.4)
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for axes, key, label in (
@@ -83,4 +77,4 @@ def learning_curve(history: list[dict[str, Any]], path: str | Path) -> None:
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10)
     left.legend(fontsize=7, frameon=False)
-    _save(figure, Path(path))
+    save_figure(figure, path)
