@@ -151,7 +151,7 @@ class EquivariantNetwork(nn.Module):
             [_BodyOrder(n_elements, l_max, l_hidden, channels, channels) for _ in range(last)]
         )
         self.last_product = _BodyOrder(n_elements, l_max, 0, channels, readout)
-        self.embedding = nn.Parameter(torch.randn(n_elements, channels))
+        self.embedding = nn.Parameter(torch.randn(n_elements, channels)) if last else None
         self.readouts = nn.ModuleList([nn.Linear(channels, 1, bias=False) for _ in range(last)])
         self.last_readout = nn.Sequential(nn.Linear(readout, readout), nn.SiLU(), nn.Linear(readout, 1, bias=False))
 
@@ -168,12 +168,14 @@ class EquivariantNetwork(nn.Module):
         owned = species.narrow(0, 0, n)
         a = self.first(n, species, edge_index, basis, harmonics)
         energies = a.new_zeros([n])
+        embedding = self.embedding
         for product, convolution, readout in zip(self.products, self.convolutions, self.readouts):  # noqa: B905
             features = product(a, owned)
             features = _bounded(features)
             scalars = features[:, 0]
             energies = energies + readout(scalars).squeeze(1)
-            features = torch.cat([(scalars + self.embedding[owned]).unsqueeze(1), features[:, 1:]], dim=1)
+            assert embedding is not None  # there is one where there are layers to pass it on to
+            features = torch.cat([(scalars + embedding[owned]).unsqueeze(1), features[:, 1:]], dim=1)
             if n < n_all:
                 features = torch.cat([features, features.new_zeros([n_all - n, features.shape[1], features.shape[2]])])
             features = torch.ops.mlcalc.exchange(features)
