@@ -95,6 +95,15 @@ FAULTS = (
         ),
     ),
     Fault(
+        "virial transpose in Python",
+        f"{PARITY}[1-ranks-equivariant-bulk]",
+        replace(
+            "mlcalc/potentials/derivatives.py",
+            "half = -0.5 * graph.edge_vectors.unsqueeze(2) * gradients.unsqueeze(1)",
+            "half = -0.5 * graph.edge_vectors.unsqueeze(1) * gradients.unsqueeze(2)",
+        ),
+    ),
+    Fault(
         "skipped forward exchange",
         f"{PARITY}[2-ranks-equivariant-bulk]",
         replace(PLUGIN, "  comm->forward_comm(this, row_width);\n", ""),

@@ -90,7 +90,8 @@ def register(app: typer.Typer) -> None:
         keys = DataSettings(group_key=group_key, energy_key=energy_key, forces_key=forces_key, stress_key=stress_key)
         labelled = read_labelled(data, keys)
         predictions = predict(load(potential, dtype=dtype), labelled)
-        figures = errors_by_group(predictions)
+        by_group = errors_by_group(predictions)
+        figures = {**by_group["overall"], **by_group}  # the overall figures by their plain names, too
         if json_out is not None:
             write_atomic(json_out, json.dumps(figures, indent=1))
         if plot is not None:

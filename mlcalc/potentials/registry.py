@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import Any
 
@@ -47,17 +48,30 @@ def network_traits(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     return int(network.layers), tuple(getattr(network, "needs", ()))  # type: ignore[arg-type]
 
 
-def _network(config: dict[str, Any], n_elements: int, cutoff: float) -> torch.nn.Module:
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with every keyword of the network spelt out, so that later defaults cannot change it."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(_network_class(config)).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    return {**config, "network": {**defaults, **config.get("network", {})}}
+
+
+def _network_class(config: dict[str, Any]) -> type[torch.nn.Module]:
     name = config.get("architecture")
     if name not in _NETWORKS:
         raise ValueError(f"unknown architecture {name!r}; known: {', '.join(architectures())}")
     module, _, attribute = _NETWORKS[name].partition(":")
-    network_class = getattr(import_module(module), attribute)
+    network_class: type[torch.nn.Module] = getattr(import_module(module), attribute)
+    return network_class
+
+
+def _network(config: dict[str, Any], n_elements: int, cutoff: float) -> torch.nn.Module:
     try:
-        network: torch.nn.Module = network_class(n_elements, cutoff, **config.get("network", {}))
+        return _network_class(config)(n_elements, cutoff, **config.get("network", {}))
     except TypeError as error:
-        raise ValueError(f"settings of architecture {name!r} do not fit: {error}") from error
-    return network
+        raise ValueError(f"settings of architecture {config.get('architecture')!r} do not fit: {error}") from error
 
 
 def build(config: dict[str, Any], info: PotentialInfo, dtype: torch.dtype | None = None) -> NeuralPotential:

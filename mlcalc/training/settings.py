@@ -66,7 +66,7 @@ class LossSettings:
             some data sets carry one.
     """
 
-    energy: tuple[float, float] = (2.0, 500.0)
+    energy: tuple[float, float] = (2.0, 200.0)
     forces: tuple[float, float] = (1.0, 1.0)
     stress: tuple[float, float] = (0.5, 2.0)
     stress_offset: bool = False

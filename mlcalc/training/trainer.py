@@ -24,7 +24,7 @@ from mlcalc.files import write_atomic
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.references import fit_reference_energies
-from mlcalc.potentials.registry import build, network_traits
+from mlcalc.potentials.registry import build, completed, network_traits
 from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split
 from mlcalc.training.loss import residuals, weights_at
 from mlcalc.training.settings import TrainingSettings
@@ -87,9 +87,11 @@ class Trainer:
                 f"elements {sorted(set(present) - set(elements))} occur in the data but not among {list(elements)}"
             )
         model = settings.model
-        config = {"architecture": model.architecture, "network": model.network, "zbl": model.zbl}
         try:
+            config = completed({"architecture": model.architecture, "network": model.network, "zbl": model.zbl})
             layers, needs = network_traits(config)
+            network = {k: v for k, v in config["network"].items() if k != "avg_neighbors" or k in model.network}
+            self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, network=network))
             self.train_set = GraphDataset(self.training, elements, model.cutoff, needs)
             self.validation_set = GraphDataset(self.validation, elements, model.cutoff, needs)
             if not self.train_set.mean_neighbors():
@@ -114,7 +116,7 @@ class Trainer:
         self, config: dict[str, Any], elements: tuple[str, ...], layers: int, needs: tuple[str, ...]
     ) -> NeuralPotential:
         s = self.settings
-        network = {"avg_neighbors": round(self.train_set.mean_neighbors(), 3), **config["network"]}
+        network = {**config["network"], "avg_neighbors": round(self.train_set.mean_neighbors(), 3), **s.model.network}
         closest = closest_neighbors(d.atoms for d in self.training)
         info = PotentialInfo(
             elements=elements,
@@ -282,6 +284,9 @@ class Trainer:
             buffer,
         )
         write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
+        self._write_log()
+
+    def _write_log(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, _LOG_FIELDS)
         writer.writeheader()
@@ -305,6 +310,7 @@ class Trainer:
         self.ema, self.best = saved["ema"], saved["best"]
         self.best_loss, self.best_epoch = saved["best_loss"], saved["best_epoch"]
         self.epoch, self.history = saved["epoch"], saved["history"]
+        self._write_log()  # a kill between checkpoint and log leaves the log a row short
 
 
 def set_threads(settings: TrainingSettings) -> None:
