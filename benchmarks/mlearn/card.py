@@ -64,6 +64,8 @@ def check_config(run: Path, config: Path) -> None:
     """Stop unless the run was made with this config, up to where it lies and how many threads it had."""
     made = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     said = read_settings(config).to_dict()
+    # A run writes every keyword of its network, a config only some.
+    said["model"]["network"] = {**made["model"]["network"], **said["model"]["network"]}
     for settings in (made, said):
         for name in ("out", "threads"):
             settings.pop(name)
