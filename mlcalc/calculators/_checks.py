@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from mlcalc.errors import MlcalcError, NonFiniteError, OverlapError, UnknownElementError
@@ -21,13 +21,15 @@ CLOSE = 0.8
 
 
 def check_mixture(numbers: NDArray[np.int64], info: PotentialInfo) -> None:
-    """Raise ``UnknownElementError`` if the elements are known but not together."""
+    """Raise ``UnknownElementError`` if the elements are known but not together (atoms named)."""
     present = {chemical_symbols[z] for z in np.unique(numbers)}
     if info.element_sets and not any(present <= set(group) for group in info.element_sets):
+        who = ", ".join(
+            f"{symbol} ({name_atoms(np.nonzero(numbers == atomic_numbers[symbol])[0])})" for symbol in sorted(present)
+        )
         known = "; ".join(", ".join(group) for group in info.element_sets)
         raise UnknownElementError(
-            f"{info.name or 'the potential'} does not know {', '.join(sorted(present))} together; it knows these "
-            f"sets of elements: {known}"
+            f"{info.name or 'the potential'} does not know {who} together; it knows these sets of elements: {known}"
         )
 
 

@@ -246,8 +246,8 @@ def test_unknown_elements_and_mixtures_are_refused():
     calc = MLCalculator(LennardJonesPotential(("Ni", "Si", "Li"), element_sets=(("Ni",), ("Si", "Li"))))
     with pytest.raises(UnknownElementError, match=r"Mo \(atom 1\), W \(atoms 0, 2\); it knows Ni, Si, Li"):
         calc.get_potential_energy(Atoms("WMoW", np.diag([0, 3, 6])))
-    with pytest.raises(UnknownElementError, match=r"Ni, Si together.*Ni; Si, Li"):
-        calc.get_potential_energy(Atoms("NiSi", [[0, 0, 0], [3, 0, 0]]))
+    with pytest.raises(UnknownElementError, match=r"Ni \(atoms 0, 2\), Si \(atom 1\) together.*Ni; Si, Li"):
+        calc.get_potential_energy(Atoms("NiSiNi", [[0, 0, 0], [3, 0, 0], [6, 0, 0]]))
     assert np.isfinite(calc.get_potential_energy(Atoms("LiSi", [[0, 0, 0], [3, 0, 0]])))
 
 
