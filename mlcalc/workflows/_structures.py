@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,33 @@ from ase import Atoms
 from mlcalc.crystals import find_space_group
 from mlcalc.errors import NonFiniteError, WorkflowError
 
+_TAKEN = {"selective_dynamics", "magmom", "charge"}
+
 
 def as_atoms(structure: Any) -> Atoms:
     """Return a copy of ``structure`` as ASE Atoms without a calculator.
+
+    Of pymatgen's site properties, ``selective_dynamics`` become constraints, ``magmom`` and ``charge`` initial values.
 
     Args:
         structure: ``ase.Atoms``, or a pymatgen ``Structure`` or ``Molecule`` (anything ``AseAtomsAdaptor`` takes).
 
     Raises:
-        WorkflowError: not a structure, or no atoms in it.
+        WorkflowError: not a structure, a disordered one (sites named), or no atoms in it.
         NonFiniteError: NaN or infinite positions or cell.
+
+    Warns:
+        UserWarning: site properties that ASE has no place for are left out.
     """
     if isinstance(structure, Atoms):
         atoms = structure.copy()
+    elif not getattr(structure, "is_ordered", True):
+        mixed = [f"site {i} ({site.species_string})" for i, site in enumerate(structure) if not site.is_ordered]
+        raise WorkflowError(
+            f"the structure {structure.formula} is disordered: {', '.join(mixed[:5])}"
+            + (f" and {len(mixed) - 5} more" if len(mixed) > 5 else "")
+            + ". Put one element on each site first, e.g. with pymatgen's OrderDisorderedStructureTransformation"
+        )
     elif hasattr(structure, "species") and hasattr(structure, "cart_coords"):
         from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -33,7 +48,14 @@ def as_atoms(structure: Any) -> Atoms:
             cell=converted.cell,
             pbc=converted.pbc,
             info=converted.info,
+            constraint=converted.constraints,
         )
+        for name in ("initial_magmoms", "initial_charges"):
+            if converted.has(name):
+                atoms.set_array(name, converted.get_array(name))
+        lost = sorted(set(structure.site_properties) - _TAKEN)
+        if lost:
+            warnings.warn(f"site properties {', '.join(lost)} of the structure are left out", stacklevel=3)
     else:
         raise WorkflowError(f"expected ase.Atoms or a pymatgen Structure, got {type(structure).__name__}")
     if len(atoms) == 0:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
+from mlcalc.workflows._structures import as_atoms
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class MSD:
         return {name: jsonable(getattr(self, name)) for name in ("time_fs", "msd_ang2", "by_element")}
 
 
-def mean_squared_displacement(frames: Sequence[Atoms], *, interval_fs: float, remove_drift: bool = True) -> MSD:
+def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remove_drift: bool = True) -> MSD:
     """Average |r(t₀ + t) − r(t₀)|² over atoms and all origins t₀, by FFT.
 
     After Calandrini et al., Collection SFN 12, 201 (2011), section 4.2.1.
 
     Args:
-        frames: at least two structures, equally spaced in time, positions *not* wrapped into the cell.
+        frames: at least two ASE Atoms or pymatgen Structures, equally spaced in time, positions *not* wrapped into the
+            cell.
         interval_fs: time between frames, fs.
         remove_drift: subtract the motion of the centre of mass.
 
@@ -65,14 +66,16 @@ def mean_squared_displacement(frames: Sequence[Atoms], *, interval_fs: float, re
     """
     if len(frames) < 2:
         raise WorkflowError("a mean squared displacement needs at least two frames")
-    if any(len(atoms) != len(frames[0]) for atoms in frames):
+    structures = [as_atoms(frame) for frame in frames]
+    first = structures[0]
+    if any(not np.array_equal(atoms.numbers, first.numbers) for atoms in structures):
         raise WorkflowError("a mean squared displacement needs the same atoms in every frame")
-    positions = np.array([atoms.positions for atoms in frames])
+    positions = np.array([atoms.positions for atoms in structures])
     if remove_drift:
-        masses = frames[0].get_masses()
+        masses = first.get_masses()
         positions = positions - np.einsum("fnk,n->fk", positions, masses / masses.sum())[:, None, :]
     per_atom = _windowed(positions - positions[0])
-    symbols = np.array(frames[0].get_chemical_symbols())
+    symbols = np.array(first.get_chemical_symbols())
     return MSD(
         np.arange(len(frames), dtype=np.float64) * interval_fs,
         per_atom.mean(axis=1),

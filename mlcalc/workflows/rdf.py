@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
-from mlcalc.workflows._structures import require_periodic
+from mlcalc.workflows._structures import as_atoms, require_periodic
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,18 @@ class RDF:
 
 
 def radial_distribution(
-    frames: Iterable[Atoms], *, r_max: float = 6.0, bins: int = 120, pair: tuple[str, str] | None = None
+    frames: Iterable[Any], *, r_max: float = 6.0, bins: int = 120, pair: tuple[str, str] | None = None
 ) -> RDF:
     """Average g(r) = n(r) / (ρ · shell volume) over frames; images are counted, so ``r_max`` may exceed half a cell.
 
     Args:
-        frames: structures periodic in three directions.
+        frames: ASE Atoms or pymatgen Structures, periodic in three directions.
         r_max: largest distance, Å.
         bins: number of equal bins from 0 to ``r_max``.
         pair: (centre, neighbour) elements; None for all.
 
     Raises:
-        WorkflowError: no frames, not periodic, or an element of ``pair`` that is not there.
+        WorkflowError: no frames, not a structure, not periodic, or an element of ``pair`` that is not there.
     """
     from mlcalc.graphs import neighbor_list  # here, because it loads torch
 
@@ -59,7 +58,8 @@ def radial_distribution(
     g = np.zeros(bins)
     neighbours = np.zeros(bins)
     count = 0
-    for atoms in frames:
+    for frame in frames:
+        atoms = as_atoms(frame)
         require_periodic(atoms, "a radial distribution function")
         symbols = np.array(atoms.get_chemical_symbols())
         centre = np.ones(len(atoms), bool) if pair is None else symbols == pair[0]

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.errors import NonFiniteError, WorkflowError
@@ -56,3 +58,26 @@ def test_importing_workflows_and_the_command_line_loads_neither_torch_nor_matplo
     code = "import sys, mlcalc.workflows, mlcalc.cli; print({'torch', 'matplotlib', 'e3nn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_site_properties_of_pymatgen_are_kept_or_missed_aloud() -> None:
+    structure = Structure(
+        Lattice.cubic(4.0),
+        ["Cu", "Cu"],
+        [[0, 0, 0], [0.5, 0.5, 0.5]],
+        site_properties={"selective_dynamics": [[False] * 3, [True] * 3], "magmom": [1.0, -2.0]},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        atoms = as_atoms(structure)
+    assert [item.index.tolist() for item in atoms.constraints] == [[0]]
+    np.testing.assert_array_equal(atoms.get_initial_magnetic_moments(), [1.0, -2.0])
+    structure.add_site_property("velocities", [[0.0] * 3] * 2)
+    with pytest.warns(UserWarning, match="site properties velocities"):
+        as_atoms(structure)
+
+
+def test_disordered_structures_are_refused_by_name() -> None:
+    alloy = Structure(Lattice.cubic(3.8), ["Cu", {"Cu": 0.5, "Au": 0.5}], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(WorkflowError, match=r"Cu1\.5 Au0\.5 is disordered: site 1 \("):
+        as_atoms(alloy)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.errors import WorkflowError
 from mlcalc.workflows import mean_squared_displacement, radial_distribution
@@ -74,3 +75,17 @@ def test_brownian_motion_gives_its_diffusion_coefficient() -> None:
     assert msd.diffusion_cm2_per_s(0.01, 0.1) == pytest.approx(0.05 * 0.1**2, rel=0.05)
     with pytest.raises(WorkflowError, match="too few frames"):
         mean_squared_displacement([Atoms("H"), Atoms("H")], interval_fs=1.0).diffusion_cm2_per_s()
+
+
+def test_pymatgen_structures_give_the_same() -> None:
+    frames = [bulk("Cu", cubic=True) for _ in range(4)]
+    for number, frame in enumerate(frames):
+        frame.rattle(0.02, seed=number)
+    structures = [AseAtomsAdaptor.get_structure(frame) for frame in frames]
+    ours, theirs = (radial_distribution(item, r_max=5.0) for item in (structures, frames))
+    np.testing.assert_allclose(ours.coordination, theirs.coordination)
+    ours, theirs = (mean_squared_displacement(item, interval_fs=1.0) for item in (structures, frames))
+    assert theirs.msd_ang2[1] > 1e-4
+    np.testing.assert_allclose(ours.msd_ang2, theirs.msd_ang2, atol=1e-10)
+    with pytest.raises(WorkflowError, match="got dict"):
+        radial_distribution([{}])
