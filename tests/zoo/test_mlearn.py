@@ -70,3 +70,29 @@ def test_errors_on_held_out_frames_are_below_the_published_ones(element, data_fo
     _, held = split(data, settings.data.validation_fraction, settings.seed)
     figures = errors(predict(load("mlearn", elements=[element]), [data[k] for k in held]))
     assert figures["forces_rmse_ev_per_ang"] < PUBLISHED[element]
+
+
+def test_energy_is_conserved_alike_in_both_engines(tmp_path):
+    """1 ps of NVE at 1 fs, float64: the slope of the total energy stays below 1e-6 eV/atom/ps."""
+    from mlcalc.workflows import md
+
+    atoms = bulk("Mo", "bcc", a=3.169, cubic=True) * (3, 3, 3)
+    atoms.rattle(0.05, seed=1)
+    potential = load("mlearn", elements=["Mo"], dtype="float64")
+    slopes = []
+    for engine, what in (("ase", MLCalculator(potential)), ("lammps", potential)):
+        run = md(
+            atoms,
+            what,
+            ensemble="nve",
+            temperature_k=300,
+            timestep_fs=1.0,
+            steps=1000,
+            seed=2,
+            out=tmp_path / engine,
+            engine=engine,
+        )
+        assert 200 < run.temperature_k.mean() < 400
+        slopes.append(np.polyfit(run.time_fs / 1000, run.total_ev / len(atoms), 1)[0])
+    assert np.abs(slopes).max() < 1e-6
+    assert slopes[0] == pytest.approx(slopes[1], abs=1e-10)
