@@ -354,8 +354,8 @@ void PairMlcalc::build_edges()
 void PairMlcalc::check_distance(double distance, int i, int j)
 {
   const auto pair = [](tagint a, tagint b) {
-    return a == b ? fmt::format("atom {} and its own image", a)
-                  : fmt::format("atoms {} and {}", std::min(a, b), std::max(a, b));
+    return a == b ? fmt::format("atom ID {} and its own image", a)
+                  : fmt::format("atom IDs {} and {}", std::min(a, b), std::max(a, b));
   };
   if (distance < overlap_distance)
     error->one(FLERR,
@@ -472,12 +472,12 @@ void PairMlcalc::not_finite(const double *energies, const double *gradients)
 {
   for (int64_t n = 0; n < graph->n_owned; ++n)
     if (!std::isfinite(energies[n]))
-      error->one(FLERR, "pair mlcalc: the energy of atom {} is {} at step {}; is it too close to another atom?",
+      error->one(FLERR, "pair mlcalc: the energy of atom ID {} is {} at step {}; is it too close to another atom?",
                  atom->tag[atom_of_node[n]], energies[n], update->ntimestep);
   for (int64_t e = 0; e < graph->n_edges; ++e)
     for (int a = 0; a < 3; ++a)
       if (!std::isfinite(gradients[3 * e + a]))
-        error->one(FLERR, "pair mlcalc: the force between atoms {} and {} is {} at step {}",
+        error->one(FLERR, "pair mlcalc: the force between atom IDs {} and {} is {} at step {}",
                    atom->tag[atom_of_node[graph->index[e]]], atom->tag[neighbour_atom[e]], gradients[3 * e + a],
                    update->ntimestep);
   error->one(FLERR, "pair mlcalc: energies or forces overflow at step {}", update->ntimestep);

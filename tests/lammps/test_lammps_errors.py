@@ -112,7 +112,7 @@ def test_atoms_on_top_of_each_other(distance: float, ranks: int, equivariant_fil
     atoms = bulk("Si", cubic=True) * (3, 1, 1)
     atoms.append("Si")
     atoms.positions[-1] = atoms.positions[16] + [distance, 0, 0]
-    expected = rf"atoms 17 and 25 are on top of each other \({distance:.4f} Angstrom\) at step 0"
+    expected = rf"atom IDs 17 and 25 are on top of each other \({distance:.4f} Angstrom\) at step 0"
     with pytest.raises(LammpsError, match=expected):
         run_static(atoms, equivariant_file, ranks=ranks, in_process=False)
     atoms.positions[-1] = atoms.positions[16] + [0.11, 0, 0]
@@ -149,7 +149,7 @@ def test_energies_that_are_not_numbers(models: dict[str, Potential], tmp_path: P
     torch.jit.save(module, str(tmp_path / "inf.pt"), _extra_files={"mlcalc.json": json.dumps(document)})
     atoms = structures()["bulk"]
     for ranks in (1, 2):
-        with pytest.raises(LammpsError, match=r"the energy of atom \d+ is inf at step 0"):
+        with pytest.raises(LammpsError, match=r"the energy of atom ID \d+ is inf at step 0"):
             run_static(atoms, tmp_path / "inf.pt", ranks=ranks, in_process=False)
 
 

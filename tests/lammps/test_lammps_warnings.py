@@ -18,7 +18,9 @@ from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import run_input, run_static
 
-CLOSE = re.compile(r"pair mlcalc: atoms (\d+) and (\d+) are (\S+) Angstrom apart at step (\d+), .* in training (\S+):")
+CLOSE = re.compile(
+    r"pair mlcalc: atom IDs (\d+) and (\d+) are (\S+) Angstrom apart at step (\d+), .* in training (\S+):"
+)
 
 
 def trained_to(distance: float, source: Path, folder: Path) -> Path:
@@ -72,7 +74,7 @@ def test_the_warning_comes_when_atoms_have_come_close(equivariant_file: Path, tm
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_python_passes_the_warning_on(ranks: int, equivariant_file: Path, tmp_path: Path) -> None:
     atoms = bulk("Si", cubic=True)
-    with pytest.warns(UserWarning, match=r"LAMMPS WARNING: pair mlcalc: atoms .* Angstrom apart") as caught:
+    with pytest.warns(UserWarning, match=r"LAMMPS WARNING: pair mlcalc: atom IDs .* Angstrom apart") as caught:
         run_static(atoms, trained_to(3.0, equivariant_file, tmp_path), ranks=ranks)
     assert len(caught) == 1
     with warnings.catch_warnings():
