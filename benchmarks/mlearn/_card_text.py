@@ -78,23 +78,43 @@ def members_section(members: list[Member]) -> str:
     return table(head, rows, left=2)
 
 
+def _errors(member: Member) -> dict[str, tuple[float, float]]:
+    """Return RMSE of energy (meV/atom) and force (eV/Å) by potential: ours, then those published."""
+    ours = member.metrics["validation"]["overall"]
+    mine = (ours["energy_rmse_mev_per_atom"], ours["forces_rmse_ev_per_ang"])
+    return {"mlearn": mine, **PUBLISHED[member.element].errors}
+
+
+def _against_mtp(members: list[Member]) -> str:
+    """Return one sentence: where ``mlearn`` is at or below MTP, and where not."""
+    below: dict[str, list[str]] = {}
+    above: dict[str, list[str]] = {}
+    for m in members:
+        errors = _errors(m)
+        for quantity, ours, mtp in zip(("energy", "force"), errors["mlearn"], errors["MTP"], strict=True):
+            (below if ours <= mtp else above).setdefault(quantity, []).append(m.element)
+    where = [" and ".join(f"the {q} of {_and(e)}" for q, e in found.items()) or "nothing" for found in (below, above)]
+    return f"By these numbers `mlearn` is at or below MTP for {where[0]};\nit is above MTP for {where[1]}."
+
+
 def errors_section(members: list[Member]) -> str:
     rows = []
     for m in members:
         ours, trained = m.metrics["validation"]["overall"], m.metrics["training"]["overall"]
-        published = PUBLISHED[m.element].errors
-        rows.append(
-            [
-                m.element,
-                f"{ours['n_structures']} of {ours['n_structures'] + trained['n_structures']}",
-                f"**{ours['energy_rmse_mev_per_atom']:.2f}** \\| **{ours['forces_rmse_ev_per_ang']:.4f}**",
-                *[f"{energy:.2f} \\| {force:.3f}" for energy, force in published.values()],
-            ]
-        )
+        errors = _errors(m)
+        best = [min(column) for column in zip(*errors.values(), strict=True)]
+        cells = []
+        for name, values in errors.items():
+            texts = (f"{values[0]:.2f}", f"{values[1]:.{4 if name == 'mlearn' else 3}f}")
+            bold = [f"**{text}**" if v == b else text for text, v, b in zip(texts, values, best, strict=True)]
+            cells.append(" \\| ".join(bold))
+        rows.append([m.element, f"{ours['n_structures']} of {ours['n_structures'] + trained['n_structures']}", *cells])
     head = ["", "frames held out", "mlearn", *next(iter(PUBLISHED.values())).errors]
-    return f"""RMSE, energy in meV/atom | force in eV/Å:
+    return f"""RMSE, energy in meV/atom | force in eV/Å; the lowest of each row is bold:
 
 {table(head, rows)}
+
+{_against_mtp(members)}
 
 **The columns are not errors on the same frames.** `mlearn` was trained on the training file of the mlearn collection
 only, less the frames it is tested on here: our own split of that file, in which blocks of up to four consecutive frames
@@ -280,10 +300,11 @@ Least-squares slope of the total energy in NVE. Command:
 
 ## How it was trained
 
-`MLCALC_DATA` is the folder whose `potentials/` holds `mlearn_Xx_train.xyz`:
+`MLCALC_DATA` is the folder whose `potentials/` holds `mlearn_Xx_train.xyz` (a relative path counts from the working
+directory):
 
 ```bash
-{chr(10).join(f'MLCALC_DATA="$PWD/../shared/data" mlcalc train benchmarks/mlearn/{m.info.name}.yaml' for m in members)}
+{chr(10).join(f"MLCALC_DATA=../shared/data mlcalc train benchmarks/mlearn/{m.info.name}.yaml" for m in members)}
 ```
 
 Everything the configs do not say is a default of `mlcalc train`. The same command goes on after an interruption with
