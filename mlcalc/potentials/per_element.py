@@ -19,9 +19,9 @@ class PerElement(Potential):
     edges beyond its own cutoff. In a batch of different structures each member gets its own atoms and edges.
 
     In a distributed run every rank must make the same exchanges. A rank without atoms cannot tell which member the
-    others use and runs the first one, so members of equal layers and widths are exact on any number of ranks; if they
-    differ, ``exchange_width`` is −1 and ``export`` asks for a single set. All atoms of a distributed run must belong
-    to one set, ghosts included.
+    others use, so the LAMMPS plugin gives it one foreign node of an element in the run; without any node the first
+    member runs. Members must have equal layers and widths: if they differ, ``exchange_width`` is −1 and ``export`` asks
+    for a single set. All atoms of a distributed run must belong to one set, ghosts included.
 
     Args:
         members: potentials whose element sets do not overlap; their own ``element_sets`` must be empty.

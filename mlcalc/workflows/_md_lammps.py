@@ -47,7 +47,7 @@ def run_lammps(
     atoms: Atoms,
     potential: Any,
     settings: MDSettings,
-    dtype: str,
+    dtype: str | None,
     folder: Path,
     identity: dict[str, Any],
     progress: Callable[[int, int], None] | None,
@@ -60,7 +60,7 @@ def run_lammps(
         atoms: with momenta.
         potential: name, file, ``Potential`` or ``MLCalculator``.
         settings: checked options.
-        dtype: of a model file written for this run.
+        dtype: of a model file written for this run; None for the one a calculator has.
         folder: of the run.
         identity: what a continuation must agree in.
         progress: called with (step, steps).
@@ -176,7 +176,7 @@ def _last_restart(work: Path) -> int:
     return max(steps, default=0)
 
 
-def _model(potential: Any, atoms: Atoms, work: Path, dtype: str) -> Path:
+def _model(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> Path:
     if hasattr(potential, "get_potential_energy"):
         inner = getattr(potential, "potential", None)
         if not isinstance(inner, Potential):
@@ -185,16 +185,20 @@ def _model(potential: Any, atoms: Atoms, work: Path, dtype: str) -> Path:
                 "a Potential, or an MLCalculator"
             )
         potential = inner
+        dtype = dtype or str(inner.dtype).removeprefix("torch.")
     if str(potential).endswith(".pt"):
-        return model_file(potential, work, dtype)
+        return model_file(potential, work)
     from mlcalc.zoo import load
 
     # Of a family of potentials, LAMMPS gets the members it needs.
-    return model_file(load(potential, elements=sorted(set(atoms.get_chemical_symbols()))), work, dtype)
+    return model_file(load(potential, elements=sorted(set(atoms.get_chemical_symbols()))), work, dtype or "float64")
 
 
 def _refuse_second_process(work: Path) -> None:
-    """A killed Python leaves its LAMMPS running; two at once would write over each other (seen through /proc)."""
+    """Two LAMMPS in one folder would write over each other: another run's, or one that outlived its Python.
+
+    The latter only where there is no ``prctl`` (``lammps/_tied.py``). Both are seen through /proc.
+    """
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             running = os.readlink(entry / "cwd") == str(work.resolve()) and b"in.lammps" in (
