@@ -21,7 +21,7 @@ test: $(VENV)/.installed
 	ruff format --check .
 	mypy
 	pytest -n 2 --dist loadgroup
-	$(if $(wildcard tests/mutation.py),python tests/mutation.py)
+	python tests/mutation.py
 
 # A fresh environment whenever the list of requirements changed; an interrupted installation leaves no stamp.
 $(VENV)/.installed: setup.py pyproject.toml
