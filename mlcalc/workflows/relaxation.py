@@ -23,7 +23,7 @@ from ase.units import GPa
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.records import describe_calculator, jsonable
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
-from mlcalc.workflows._warnings import ConvergenceWarning
+from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 
 CELL_MODES = ("full", "isotropic", "shape")
 
@@ -105,11 +105,13 @@ def relax(
         progress: called with (step, largest force in eV/Å) after each step.
 
     Raises:
-        WorkflowError: options that do not fit each other or the structure.
+        WorkflowError: options that do not fit each other or the structure; no symmetry to keep, or a step too large to
+            keep it.
         NonFiniteError: the calculator returned NaN or infinity.
 
     Warns:
         ConvergenceWarning: criteria not met within ``max_steps``.
+        WorkflowWarning: the space group was to be kept and is another one afterwards.
     """
     start = time.perf_counter()
     work = as_atoms(atoms)
@@ -122,6 +124,8 @@ def relax(
     before = space_group(work, symprec)
     if symmetry:
         require_periodic(work, "keeping the symmetry")
+        if before is None:
+            raise WorkflowError(f"no space group to keep was found with symprec={symprec:g} Å: choose another symprec")
         work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
 
     initial_energy = _finite_energy(work, 0)
@@ -162,7 +166,15 @@ def relax(
             progress(search.nsteps, residuals()[0])
 
     search.attach(observe)
-    search.run(fmax=0.1 * fmax, steps=max_steps)
+    try:
+        search.run(fmax=0.1 * fmax, steps=max_steps)
+    except RuntimeError as error:
+        if "FixSymmetry" not in str(error):
+            raise
+        raise WorkflowError(
+            f"the symmetry cannot be kept at step {search.nsteps}: {error}. Start from a cell closer to the minimum, "
+            "use another optimizer (FIRE takes small steps), or relax with symmetry=False"
+        ) from error
 
     energy = _finite_energy(work, search.nsteps)
     force, stress = residuals()
@@ -196,6 +208,13 @@ def relax(
             f"relaxation of {work.get_chemical_formula()} NOT converged after {result.steps} steps: largest force "
             f"{force:.3g} eV/Å (wanted {fmax:g}){stress_text}. Raise max_steps or try another optimizer.",
             ConvergenceWarning,
+            stacklevel=2,
+        )
+    if symmetry and result.spacegroup_after != before:
+        warnings.warn(
+            f"relaxation of {work.get_chemical_formula()} was to keep space group {before}, but {symprec:g} Å finds "
+            f"{result.spacegroup_after} afterwards: it gained symmetry, or symprec is too tight or too loose",
+            WorkflowWarning,
             stacklevel=2,
         )
     return result

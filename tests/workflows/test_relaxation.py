@@ -11,7 +11,7 @@ from ase.calculators.lj import LennardJones
 from ase.units import GPa
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.workflows import ConvergenceWarning, relax
+from mlcalc.workflows import ConvergenceWarning, WorkflowWarning, relax
 
 OPTIMIZERS = sorted(set(ase.optimize.__all__) - {"RestartError", "CellAwareBFGS"})
 
@@ -73,6 +73,25 @@ def test_symmetry_is_kept_at_a_saddle_where_free_relaxation_breaks_it() -> None:
     free = relax(bcc, EMT(), cell="full", fmax=1e-4)
     assert free.energy_ev < kept.energy_ev - 0.01
     assert free.spacegroup_after == "Fm-3m (225)"
+
+
+def test_a_space_group_that_changed_although_it_was_to_be_kept_is_told() -> None:
+    stretched = bulk("Cu", cubic=True)
+    stretched.set_cell(stretched.cell.array * [1.0, 1.0, 1.03], scale_atoms=True)
+    with pytest.warns(WorkflowWarning, match=r"I4/mmm \(139\).*Fm-3m \(225\) afterwards"):
+        relax(stretched, EMT(), cell="full", symmetry=True, fmax=1e-4, stress_tolerance_gpa=1e-4)
+
+
+class Leap(ase.optimize.BFGS):
+    """Steps far beyond what symmetry projection is good for."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, alpha=0.01, maxstep=100.0, **options)
+
+
+def test_a_step_too_large_for_the_symmetry_is_a_clear_error() -> None:
+    with pytest.raises(WorkflowError, match="the symmetry cannot be kept at step 0: FixSymmetry adjust_cell"):
+        relax(bulk("Cu", a=3.0), EMT(), cell="full", symmetry=True, optimizer=f"{__name__}:Leap")
 
 
 def test_non_convergence_is_loud_and_recorded() -> None:
