@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def doctor(
         potential: Annotated[
-            Optional[str], typer.Option(help="Potential of the self-test; by default mlearn, else random weights.")
+            Optional[str], typer.Argument(help="Name or file to test with; by default mlearn, else random weights.")
         ] = None,
         json_file: Annotated[Optional[Path], typer.Option("--json", help="Also write the findings here.")] = None,
     ) -> None:

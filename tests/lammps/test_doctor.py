@@ -27,6 +27,12 @@ def test_doctor_finds_agreement(tmp_path: Path) -> None:
     assert found["lammps"].startswith("20")
 
 
+def test_doctor_takes_a_potential(equivariant_file: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", str(equivariant_file)])
+    assert result.exit_code == 0, result.output
+    assert f"self-test      {equivariant_file}, float64" in result.output
+
+
 def test_doctor_names_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = CliRunner().invoke(app, ["doctor"])
