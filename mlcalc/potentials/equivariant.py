@@ -117,8 +117,8 @@ class EquivariantNetwork(nn.Module):
         channels: feature channels C.
         l_max: highest degree of densities and products.
         l_hidden: highest degree of features that neighbours see.
-        layers: message-passing layers, at least 1. One layer with ``l_max`` 3 generalised better from some 200
-            structures of Mo and of Si than two with ``l_max`` 2, at half the cost; molecules and mixtures may want 2.
+        layers: message-passing layers, at least 1. In short trial runs on some 200 structures of Mo and of Si one layer
+            with ``l_max`` 3 generalised better than two with ``l_max`` 2; molecules and mixtures may want 2.
         n_radial: Bessel functions.
         readout: hidden width of the last readout.
         avg_neighbors: mean number of neighbours in the training set; densities are divided by its square root.
