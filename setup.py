@@ -36,7 +36,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4",
-        "scipy>=1.11",
+        "scipy>=1.15",
         "seekpath>=2.1",
         "spglib>=2.5",
         "torch==2.13.0",

@@ -593,3 +593,9 @@ double PairMlcalc::memory_usage()
       static_cast<double>(graph->index.capacity() + node_of.capacity()) * sizeof(int64_t) +
       static_cast<double>(neighbour_atom.capacity() + representative.capacity()) * sizeof(int);
 }
+
+// What plugin.cpp looks for in this library.
+extern "C" LAMMPS_NS::Pair *mlcalc_create_pair(LAMMPS_NS::LAMMPS *lmp)
+{
+  return new LAMMPS_NS::PairMlcalc(lmp);
+}

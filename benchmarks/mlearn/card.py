@@ -2,7 +2,7 @@
 
 The card::
 
-    python benchmarks/mlearn/card.py RUN... --speed speed-Si.json --drift drift-Si.json
+    python benchmarks/mlearn/card.py RUN... --cv cv-Si.json ... --speed speed-Si.json --drift drift-Si.json
 
 with RUN the folders ``mlcalc train`` left behind. Properties alone, for any potential of one of the four elements::
 
@@ -69,20 +69,23 @@ def check_config(run: Path, config: Path) -> None:
     for settings in (made, said):
         for name in ("out", "threads"):
             settings.pop(name)
-        for name in ("train", "validation"):
+        for name in ("train", "validation", "test"):
             settings["data"][name] = [Path(path).name for path in settings["data"][name]]
     different = sorted(key for key in said if made.get(key) != said[key])
     if different:
         sys.exit(f"{run} was not made with {config}: they differ in {', '.join(different)}")
 
 
-def member(run: Path, weights: dict[str, Path], cache: Path | None) -> Member:
+def member(run: Path, weights: dict[str, Path], cross_validation: dict[str, Any], cache: Path | None) -> Member:
     """Read one run's folder and compute its properties."""
     made = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     config = HERE / f"{made['name']}.yaml"
     check_config(run, config)
     file = weights.get(made["name"], run / f"{made['name']}.safetensors")
     potential = load_weights(file)
+    (element,) = potential.info.elements
+    if element not in cross_validation:
+        sys.exit(f"no errors by cross-validation for {element}: give its file to --cv")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     model = made["model"]
     options = ", ".join(f"{key} {value}" for key, value in model["network"].items())
@@ -93,6 +96,7 @@ def member(run: Path, weights: dict[str, Path], cache: Path | None) -> Member:
         n_weights=sum(p.numel() for p in potential.parameters()),
         config_text=config.read_text(encoding="utf-8"),
         metrics={**metrics, "architecture": architecture},
+        cross_validation=cross_validation[element],
         properties=properties(file, cache),
     )
 
@@ -103,6 +107,7 @@ def main() -> None:
     parser.add_argument(
         "--weights", nargs="+", default=[], metavar="NAME=FILE", help="weights files, in place of those in the runs"
     )
+    parser.add_argument("--cv", nargs="+", type=Path, default=[], help="JSON files of cross_validate.py")
     parser.add_argument("--speed", nargs="+", type=Path, default=[], help="JSON files of benchmarks/speed/step.py")
     parser.add_argument("--drift", nargs="+", type=Path, default=[], help="JSON files of benchmarks/drift/nve.py")
     parser.add_argument("--properties", type=Path, help="JSON file that keeps computed properties")
@@ -118,7 +123,8 @@ def main() -> None:
             parser.error("give folders of runs, or --weights NAME=FILE")
         print(properties_section([properties(file, args.properties) for file in weights.values()]))
         return
-    members = [member(run, weights, args.properties) for run in args.runs]
+    cross_validation = {found["element"]: found for found in (json.loads(path.read_text()) for path in args.cv)}
+    members = [member(run, weights, cross_validation, args.properties) for run in args.runs]
     members.sort(key=lambda m: ORDER.index(m.element))
     speed, drift = ([json.loads(path.read_text()) for path in paths] for paths in (args.speed, args.drift))
     write_atomic(args.out, card(members, speed, drift))

@@ -120,7 +120,7 @@ def _random_network() -> Potential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         info = PotentialInfo(elements=("Si",), cutoff=5.0, layers=2, name="random")
-        config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4}, "zbl": False}
+        config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4, "l_max": 3}, "zbl": False}
         return build(config, info, torch.float64).eval()
 
 

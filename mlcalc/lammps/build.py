@@ -26,6 +26,7 @@ from mlcalc.errors import MlcalcError, PluginError
 from mlcalc.lammps._wheels import mpich_file, package_folder, version
 
 LIBRARY = "mlcalcplugin.so"
+_PAIR_LIBRARY = "mlcalcpair.so"  # loaded by the other; see lammps_plugin/README.md
 _ALL = ("plugin.cpp", "pair_mlcalc.cpp", "model.cpp", "exchange.cpp")
 # LAMMPS and libtorch never meet in one file; see lammps_plugin/README.md.
 _LAMMPS_SIDE = _ALL[:2]
@@ -154,11 +155,13 @@ class _Recipe:
                 more += ["-isystem", str(folder)]
         self._run([*_FLAGS, *more, "-c", str(self.sources / source), "-o", str(target)])
 
-    def link(self, objects: list[Path], target: Path) -> None:
-        libraries = self.torch / "lib"
-        more = [f"-L{libraries}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
-        if sys.platform.startswith("linux"):
-            more.append("-Wl,-z,nodelete")  # libtorch keeps pointers to registered operators
+    def link(self, objects: list[Path], target: Path, torch: bool) -> None:
+        more = ["-ldl"] if sys.platform.startswith("linux") else []
+        if torch:
+            libraries = self.torch / "lib"
+            more = [f"-L{libraries}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
+            if sys.platform.startswith("linux"):
+                more.append("-Wl,-z,nodelete")  # libtorch keeps pointers to registered operators
         self._run(["-shared", *map(str, objects), "-o", str(target), *more])
 
     def _run(self, arguments: list[str]) -> None:
@@ -215,9 +218,13 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
                     made.replace(targets[source])
                 return targets[source]
 
-            finished = Path(scratch) / LIBRARY
-            recipe.link(list(pool.map(compiled, targets)), finished)
-            finished.replace(library)
+            objects_of = dict(zip(targets, pool.map(compiled, targets), strict=True))
+            plugin = objects_of.pop(_ALL[0])
+            # What makes the build count as done comes last.
+            for parts, name in ((list(objects_of.values()), _PAIR_LIBRARY), ([plugin], LIBRARY)):
+                finished = Path(scratch) / name
+                recipe.link(parts, finished, torch=name == _PAIR_LIBRARY)
+                finished.replace(folder / name)
     return library
 
 

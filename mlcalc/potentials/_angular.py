@@ -82,37 +82,21 @@ class SphericalHarmonics(nn.Module):
         return self.harmonics(unit_vectors)
 
 
-class Product(nn.Module):
-    """Channel-wise tensor product of two features: (R, M1, C) and (R, M2, C) to all paths (R, Q, C)."""
-
-    def __init__(self, l1_max: int, l2_max: int, l3_max: int) -> None:
-        super().__init__()
-        self.coupling = Constant(coupling(l1_max, l2_max, l3_max).flatten(1))
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the coupled products."""
-        outer = (a.unsqueeze(2) * b.unsqueeze(1)).flatten(1, 2)
-        return torch.matmul(self.coupling(), outer)
-
-
 class Mix(nn.Module):
     """Linear map within each degree, over paths and channels: (R, Q, C) to (R, (l_max+1)², D)."""
 
     def __init__(self, n_paths: list[int], channels_in: int, channels_out: int, bias: bool = False) -> None:
         super().__init__()
-        self.n_paths = n_paths
-        self.channels_in = channels_in
+        self.rows = [(2 * l + 1) * n for l, n in enumerate(n_paths)]  # noqa: E741
+        self.flat = [n * channels_in for n in n_paths]
         self.weights = nn.ParameterList(
             [nn.Parameter(torch.randn(n * channels_in, channels_out) / math.sqrt(n * channels_in)) for n in n_paths]
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix paths and channels."""
+        blocks = torch.split_with_sizes(x, self.rows, dim=1)  # one backward for all, where each narrow has its own
         out: list[Tensor] = []
-        start = 0
         for l, weight in enumerate(self.weights):  # noqa: E741
-            rows = (2 * l + 1) * self.n_paths[l]
-            block = x.narrow(1, start, rows).reshape(-1, 2 * l + 1, self.n_paths[l] * self.channels_in)
-            out.append(torch.matmul(block, weight))
-            start += rows
+            out.append(torch.matmul(blocks[l].reshape(-1, 2 * l + 1, self.flat[l]), weight))
         return torch.cat(out, dim=1)

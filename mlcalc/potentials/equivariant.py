@@ -2,8 +2,8 @@
 
 Of the NequIP / MACE family (Batzner et al., Nat. Commun. 13, 2453 (2022); Batatia et al., NeurIPS 2022). Edges are many
 and atoms few, so edges carry only a radial basis times spherical harmonics (and, after the first layer, one tensor
-product with the sender's features); body order comes from two channel-wise products at the atom, up to
-A ⊗ A ⊗ A per layer. Radial functions are linear in the basis, as in the atomic cluster expansion (Drautz 2019).
+product with the sender's features); body order comes from products of densities at the atom, taken as functions on the
+sphere. Radial functions are linear in the basis, as in the atomic cluster expansion (Drautz 2019).
 """
 
 import math
@@ -13,46 +13,62 @@ import torch
 from torch import Tensor, nn
 
 from mlcalc.ops import exchange  # noqa: F401  (registers mlcalc::exchange)
-from mlcalc.potentials._angular import Constant, Mix, Product, SphericalHarmonics, components, coupling, paths
+from mlcalc.potentials._angular import Constant, Mix, SphericalHarmonics, components, coupling, paths
 from mlcalc.potentials._radial import BesselBasis
+from mlcalc.potentials._sphere import Sphere
 
 
-def _bounded(features: Tensor) -> Tensor:
-    """Divide by sqrt(1 + mean square over components and channels).
+def _bounded(features: Tensor, bound: float = 4.0) -> Tensor:
+    """Divide by sqrt(1 + m / bound²) with m the mean square over components and channels.
 
-    Products grow with the cube of the density. Bounded features mean bounded network energies, so that no compressed
-    structure can fall into a hole deeper than the repulsion beside it.
+    Products grow with a power of the density. Bounded features mean bounded network energies, so that no compressed
+    structure can fall into a hole deeper than the repulsion beside it. Features of training structures are of order
+    one, far from the bound.
     """
-    return features * torch.rsqrt(1.0 + features.square().mean(dim=[1, 2], keepdim=True))
+    mean = features.square().mean(dim=[1, 2], keepdim=True)
+    return features * torch.rsqrt(1.0 + mean * (1.0 / bound**2))
 
 
 class _BodyOrder(nn.Module):
-    """A (N, M, C) to features up to A ⊗ A ⊗ A (N, (l_out+1)², D), scaled per species and degree."""
+    """A (N, M, C), scaled per species and degree, to features up to its ``correlation``-th power (N, (l_out+1)², D).
+
+    A^(1), A^(2) … are linear combinations of A within each degree; as fields on the sphere their running products,
+    mixed over channels in between, span all products of the harmonics with Gaunt's coefficients.
+    """
 
     degree: Tensor
 
-    def __init__(self, n_elements: int, l_max: int, l_out: int, channels: int, channels_out: int) -> None:
+    def __init__(
+        self, n_elements: int, l_max: int, l_out: int, correlation: int, channels: int, channels_out: int
+    ) -> None:
         super().__init__()
-        ones = [1] * (l_max + 1)
-        self.other = Mix(ones, channels, channels)
-        self.second = Product(l_max, l_max, l_max)
-        self.mix_second = Mix([len(p) for p in paths(l_max, l_max, l_max)], channels, channels)
-        self.third = Product(l_max, l_max, l_out)
-        self.mix_third = Mix([len(p) for p in paths(l_max, l_max, l_out)], channels, channels_out)
-        self.linear = Mix(ones[: l_out + 1], channels, channels_out)
-        self.linear_second = Mix(ones[: l_out + 1], channels, channels_out)
+        self.channels = channels
         self.rows_out = components(l_out)
+        self.sphere = Sphere(l_max, l_out, correlation * l_max + l_out)
+        self.fields = Mix([1] * (l_max + 1), channels, correlation * channels)
+        ones = [1] * (l_out + 1)
+        self.linear = Mix(ones, channels, channels_out)
+        self.outputs = nn.ModuleList([Mix(ones, channels, channels_out) for _ in range(correlation - 1)])
+        self.mixes = nn.Parameter(torch.randn(correlation - 2, channels, channels) / math.sqrt(channels))
         self.species_scale = nn.Parameter(torch.ones(n_elements, l_max + 1, channels))
         degree = torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])  # noqa: E741
         self.register_buffer("degree", degree, False)
+        with torch.no_grad():  # fields of order one: every degree the same share of the mean square
+            for l, weight in enumerate(self.fields.weights):  # noqa: E741
+                weight /= math.sqrt((l_max + 1) * (2 * l + 1))
 
     def forward(self, a: Tensor, species: Tensor) -> Tensor:
         """Return the products' linear combination."""
         a = a * self.species_scale[species][:, self.degree]
-        second = self.mix_second(self.second(a, self.other(a)))
-        low = a.narrow(1, 0, self.rows_out)
-        low_second = second.narrow(1, 0, self.rows_out)
-        return self.linear(low) + self.linear_second(low_second) + self.mix_third(self.third(second, a))
+        fields = self.sphere.spread(self.fields(a).transpose(1, 2).contiguous()).split(self.channels, dim=1)  # (N, C, G)
+        total = self.linear(a.narrow(1, 0, self.rows_out))
+        product = fields[0]
+        for k, output in enumerate(self.outputs):
+            if k > 0:
+                product = torch.matmul(self.mixes[k - 1], product)
+            product = product * fields[k + 1]
+            total = total + output(self.sphere.collect(product).transpose(1, 2))
+        return total
 
 
 class _FirstConvolution(nn.Module):
@@ -67,10 +83,10 @@ class _FirstConvolution(nn.Module):
     def forward(self, n: int, species: Tensor, edge_index: Tensor, basis: Tensor, harmonics: Tensor) -> Tensor:
         """Return A (n, M, C) of the first ``n`` atoms."""
         k, m, r = self.n_elements, harmonics.shape[1], basis.shape[1]
-        outer = harmonics.unsqueeze(2) * basis.unsqueeze(1)
-        density = outer.new_zeros([n * k, m, r])
         row = edge_index[0] * k + species[edge_index[1]] if k > 1 else edge_index[0]
-        density = density.index_add(0, row, outer) * self.norm
+        # One radial function after the other: all of (E, M, R) at once would leave the cache.
+        parts = [harmonics.new_zeros([n * k, m]).index_add(0, row, harmonics * b.unsqueeze(1)) for b in basis.unbind(1)]
+        density = torch.stack(parts, dim=2) * self.norm
         if k > 1:  # (n, k, M, R) to rows ordered component, element
             density = density.reshape(n, k, m, r).transpose(1, 2).reshape(n, m * k, r)
         return self.mix(density)
@@ -117,19 +133,23 @@ class EquivariantNetwork(nn.Module):
         channels: feature channels C.
         l_max: highest degree of densities and products.
         l_hidden: highest degree of features that neighbours see.
-        layers: message-passing layers, at least 1. In short trial runs on some 200 structures of Mo and of Si one layer
-            with ``l_max`` 3 generalised better than two with ``l_max`` 2; molecules and mixtures may want 2.
+        correlation: number of densities multiplied at an atom, at least 2; 3 means four-body terms in each layer.
+        layers: message-passing layers, at least 1.
         n_radial: Bessel functions.
         readout: hidden width of the last readout.
         avg_neighbors: mean number of neighbours in the training set; densities are divided by its square root.
+
+    Raises:
+        ValueError: if ``layers`` or ``correlation`` is too low, or the degrees of a product are too high.
     """
 
     def __init__(
         self,
         n_elements: int,
         cutoff: float,
-        channels: int = 32,
-        l_max: int = 3,
+        channels: int = 16,
+        l_max: int = 6,
+        correlation: int = 3,
         l_hidden: int = 1,
         layers: int = 1,
         n_radial: int = 8,
@@ -137,6 +157,8 @@ class EquivariantNetwork(nn.Module):
         avg_neighbors: float = 25.0,
     ) -> None:
         super().__init__()
+        if layers < 1 or correlation < 2:
+            raise ValueError(f"layers {layers} and correlation {correlation}: at least 1 and 2 are needed")
         self.layers = layers
         self.exchange_width = components(l_hidden) * channels if layers > 1 else 0
         norm = 1.0 / math.sqrt(avg_neighbors)
@@ -148,9 +170,9 @@ class EquivariantNetwork(nn.Module):
         )
         last = layers - 1
         self.products = nn.ModuleList(
-            [_BodyOrder(n_elements, l_max, l_hidden, channels, channels) for _ in range(last)]
+            [_BodyOrder(n_elements, l_max, l_hidden, correlation, channels, channels) for _ in range(last)]
         )
-        self.last_product = _BodyOrder(n_elements, l_max, 0, channels, readout)
+        self.last_product = _BodyOrder(n_elements, l_max, 0, correlation, channels, readout)
         self.embedding = nn.Parameter(torch.randn(n_elements, channels)) if last else None
         self.readouts = nn.ModuleList([nn.Linear(channels, 1, bias=False) for _ in range(last)])
         self.last_readout = nn.Sequential(nn.Linear(readout, readout), nn.SiLU(), nn.Linear(readout, 1, bias=False))

@@ -36,7 +36,7 @@ def model_card(
     Args:
         potential: the trained potential.
         settings: the run's settings.
-        metrics: ``{"training": errors_by_group, "validation": errors_by_group}``.
+        metrics: ``{"training": errors_by_group, "validation": errors_by_group}``, perhaps also ``"test"``.
         training: epochs, seconds, best epoch, torch version.
     """
     info = potential.info
@@ -50,6 +50,15 @@ def model_card(
         if settings.data.validation
         else "Held out in blocks of at most four consecutive frames of a trajectory, spread evenly over each group."
     )
+    test = ""
+    if "test" in metrics:
+        test = f"""## Errors on the test set
+
+These structures played no part in training, not even in choosing the epoch.
+
+{error_table(metrics["test"])}
+
+"""
     return f"""# {info.name}
 
 | | |
@@ -67,7 +76,7 @@ def model_card(
 
 Command: `mlcalc train config.yaml`, with the `config.yaml` beside this card.
 
-## Errors on structures it was not trained on
+{test}## Errors on the validation set
 
 {held_out} The best epoch was chosen on these.
 

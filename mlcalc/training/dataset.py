@@ -108,6 +108,35 @@ def _same_trajectory(a: Labelled, b: Labelled) -> bool:
     )
 
 
+def _blocks(data: Sequence[Labelled]) -> list[list[list[int]]]:
+    """Return, for each group in alphabetical order, the indices of its blocks of frames."""
+    blocks: dict[str, list[list[int]]] = {}
+    for k, item in enumerate(data):
+        mine = blocks.setdefault(item.group, [])
+        if mine and mine[-1][-1] == k - 1 and len(mine[-1]) < _BLOCK and _same_trajectory(data[k - 1], item):
+            mine[-1].append(k)
+        else:
+            mine.append([k])
+    return [blocks[group] for group in sorted(blocks)]
+
+
+def take_fold(data: Sequence[Labelled], folds: int, fold: int) -> tuple[list[int], list[int]]:
+    """Return the indices of the frames outside and inside one of several folds, for cross-validation.
+
+    Every ``folds``-th block (see ``split``) of every group belongs to a fold, so that the folds are alike, do not
+    overlap and together hold every frame.
+
+    Raises:
+        TrainingError: if the fold, or what is left without it, is empty.
+    """
+    numbered = enumerate(block for group in _blocks(data) for block in group)
+    inside = sorted(k for b, block in numbered if b % folds == fold for k in block)
+    outside = sorted(set(range(len(data))) - set(inside))
+    if not inside or not outside:
+        raise TrainingError(f"{len(data)} structures are too few for fold {fold} of {folds}")
+    return outside, inside
+
+
 def split(data: Sequence[Labelled], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Split into training and validation indices without parting neighbouring frames of trajectories one by one.
 
@@ -124,16 +153,8 @@ def split(data: Sequence[Labelled], fraction: float, seed: int) -> tuple[list[in
         TrainingError: if there are too few structures.
     """
     rng = np.random.default_rng(seed)
-    blocks: dict[str, list[list[int]]] = {}
-    for k, item in enumerate(data):
-        mine = blocks.setdefault(item.group, [])
-        if mine and mine[-1][-1] == k - 1 and len(mine[-1]) < _BLOCK and _same_trajectory(data[k - 1], item):
-            mine[-1].append(k)
-        else:
-            mine.append([k])
     held: list[int] = []
-    for group in sorted(blocks):
-        mine = blocks[group]
+    for mine in _blocks(data):
         stride = 1.0 / fraction
         # Groups of several blocks give at least one; a lone block is held out as rarely as any other.
         position = rng.uniform(0, min(stride, len(mine)) if len(mine) > 1 else stride)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlcalc.figures import new_figure, save_figure
 from mlcalc.training.metrics import Predictions
 
-_COLOURS = {"training": "#9aa5b1", "validation": "#0b6e99"}
+_COLOURS = {"training": "#9aa5b1", "validation": "#0b6e99", "test": "#b3541e"}
 
 
 def _parity(axes: Axes, pairs: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], title: str) -> None:

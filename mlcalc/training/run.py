@@ -30,7 +30,7 @@ class TrainingResult:
         potential: the trained potential (best epoch's averaged weights).
         folder: holds ``NAME.safetensors``, ``NAME.pt``, ``config.yaml``, ``log.csv``, ``metrics.json``, ``card.md``,
             ``parity.png``, ``learning.png`` and ``checkpoint.pt``.
-        metrics: errors on training and validation sets, see ``metrics.errors_by_group``.
+        metrics: errors on training, validation and test sets (if there is one), see ``metrics.errors_by_group``.
         epochs: epochs trained.
         best_epoch: epoch the weights come from.
         seconds: time spent in epochs, over all sittings.
@@ -61,8 +61,8 @@ def finish(trainer: Trainer) -> TrainingResult:
     """Train to the end and write the folder."""
     settings, folder = trainer.settings, trainer.folder
     potential = trainer.run()
-    data = {"training": trainer.training, "validation": trainer.validation}
-    predictions = {name: predict(potential, items) for name, items in data.items()}
+    data = {"training": trainer.training, "validation": trainer.validation, "test": trainer.test}
+    predictions = {name: predict(potential, items) for name, items in data.items() if items}
     metrics: dict[str, Any] = {name: errors_by_group(p) for name, p in predictions.items()}
     if settings.loss.stress_offset:
         offset = float(trainer.best["stress_offset"])

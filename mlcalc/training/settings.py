@@ -20,6 +20,9 @@ class DataSettings:
         train: extended XYZ files (paths relative to the config file).
         validation: extended XYZ files; empty: hold out ``validation_fraction`` of ``train``.
         validation_fraction: share of frames held out, whole blocks of trajectories at a time.
+        test: extended XYZ files that play no part in training, not even in choosing the epoch; errors are reported.
+        folds: for cross-validation, cut ``train`` into this many parts (0: do not).
+        fold: which of them, from 0, is held out as test set.
         group_key: ``info`` key that names groups of frames.
         energy_key: ``info`` key of the total energy, eV.
         forces_key: per-atom array of forces, eV/Å.
@@ -30,6 +33,9 @@ class DataSettings:
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     validation_fraction: float = 0.1
+    test: tuple[str, ...] = ()
+    folds: int = 0
+    fold: int = 0
     group_key: str = "group"
     energy_key: str = "energy"
     forces_key: str = "forces"
@@ -66,7 +72,7 @@ class LossSettings:
             some data sets carry one.
     """
 
-    energy: tuple[float, float] = (2.0, 200.0)
+    energy: tuple[float, float] = (2.0, 50.0)
     forces: tuple[float, float] = (1.0, 1.0)
     stress: tuple[float, float] = (0.5, 2.0)
     stress_offset: bool = False
@@ -91,7 +97,7 @@ class OptimizerSettings:
     final_learning_rate: float = 1e-5
     warmup: int = 1
     batch_size: int = 2
-    epochs: int = 150
+    epochs: int = 80
     ema: float = 0.998
     gradient_clip: float = 10.0
     patience: int = 60
@@ -189,6 +195,8 @@ def settings_from_dict(values: dict[str, Any]) -> TrainingSettings:
         raise TrainingError("data.train names no file; give one or more extended XYZ files")
     if not 0.0 < settings.data.validation_fraction < 1.0:
         raise TrainingError("data.validation_fraction must lie between 0 and 1")
+    if settings.data.folds and (settings.data.folds < 2 or not 0 <= settings.data.fold < settings.data.folds):
+        raise TrainingError("data.folds must be 0 or at least 2, and data.fold lie between 0 and data.folds - 1")
     if settings.optimizer.epochs < 1 or settings.optimizer.batch_size < 1:
         raise TrainingError("optimizer.epochs and optimizer.batch_size must be at least 1")
     return settings
@@ -221,5 +229,6 @@ def read_settings(path: str | Path) -> TrainingSettings:
         settings.data,
         train=tuple(resolve(p) for p in settings.data.train),
         validation=tuple(resolve(p) for p in settings.data.validation),
+        test=tuple(resolve(p) for p in settings.data.test),
     )
     return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))

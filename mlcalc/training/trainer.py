@@ -25,7 +25,7 @@ from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.references import fit_reference_energies
 from mlcalc.potentials.registry import build, completed, network_traits
-from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split
+from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split, take_fold
 from mlcalc.training.loss import residuals, weights_at
 from mlcalc.training.settings import TrainingSettings
 
@@ -72,15 +72,20 @@ class Trainer:
         self.settings = settings
         self.report = report
         self.folder = Path(settings.out)
-        data = [item for path in settings.data.train for item in read_labelled(path, settings.data)]
-        if settings.data.validation:
-            self.training = data
-            self.validation = [x for p in settings.data.validation for x in read_labelled(p, settings.data)]
-        else:
+        data, self.validation, self.test = (
+            [item for path in paths for item in read_labelled(path, settings.data)]
+            for paths in (settings.data.train, settings.data.validation, settings.data.test)
+        )
+        if settings.data.folds:
+            outside, inside = take_fold(data, settings.data.folds, settings.data.fold)
+            self.test += [data[k] for k in inside]
+            data = [data[k] for k in outside]
+        self.training = data
+        if not settings.data.validation:
             train, held = split(data, settings.data.validation_fraction, settings.seed)
             self.training = [data[k] for k in train]
             self.validation = [data[k] for k in held]
-        present = elements_of([*self.training, *self.validation])
+        present = elements_of([*self.training, *self.validation, *self.test])
         elements = settings.data.elements or elements_of(self.training)
         if set(present) - set(elements):
             raise TrainingError(
@@ -258,7 +263,7 @@ class Trainer:
         values = dataclasses.asdict(self.settings)
         for key in ("out", "threads", "licence", "energy_scale", "training_data"):
             values.pop(key)
-        for key in ("train", "validation"):
+        for key in ("train", "validation", "test"):
             values["data"][key] = [Path(p).name for p in values["data"][key]]
         digest = hashlib.sha256()
         for item in (*self.training, *self.validation):

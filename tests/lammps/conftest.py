@@ -29,7 +29,7 @@ def network(architecture: str, layers: int, scale: float, **settings: int) -> Po
 @pytest.fixture(scope="session")
 def models() -> dict[str, Potential]:
     return {
-        "equivariant": network("equivariant", 3, 0.7, channels=4),
+        "equivariant": network("equivariant", 3, 0.7, channels=4, l_max=3),
         "schnet": network("schnet", 2, 200.0, channels=8),
     }
 

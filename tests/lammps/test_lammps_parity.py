@@ -136,7 +136,7 @@ def test_family_of_potentials_on_ranks_without_atoms(tmp_path: Path) -> None:
     for element, cutoff in (("Si", 4.5), ("Mo", 4.0)):
         torch.manual_seed(5)
         info = PotentialInfo(elements=(element,), cutoff=cutoff, layers=2)
-        config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4}, "zbl": False}
+        config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4, "l_max": 3}, "zbl": False}
         members.append(build(config, info, torch.float64).eval())
     family = PerElement(members)
     export(family, tmp_path / "family.pt")

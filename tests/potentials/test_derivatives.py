@@ -18,7 +18,7 @@ H = 1e-4
 @pytest.fixture(scope="module", params=["schnet", "equivariant"])
 def potential(request: pytest.FixtureRequest) -> Potential:
     torch.manual_seed(5)
-    network = {"layers": 2, "channels": 8}
+    network = {"layers": 2, "channels": 8} | ({"l_max": 3} if request.param == "equivariant" else {})
     config = {"architecture": request.param, "network": network, "zbl": True}
     model = build(config, PotentialInfo(elements=ELEMENTS, cutoff=4.0, layers=2), torch.float64)
     model.set_energies([-5.4, -9.1], 30.0 if request.param == "schnet" else 0.3)  # forces of the size of real ones

@@ -1,6 +1,7 @@
 """The equivariant network: symmetries, smoothness, empty inputs, scripting, exactness of its tables."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -8,13 +9,21 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from e3nn import o3
+from sympy.physics.wigner import wigner_3j
 
 from mlcalc.graphs import build_graph
-from mlcalc.potentials._angular import Mix, Product, components, coupling, paths
+from mlcalc.potentials._angular import components, coupling
 from mlcalc.potentials._radial import BesselBasis, envelope
-from mlcalc.potentials.equivariant import EquivariantNetwork
+from mlcalc.potentials._sphere import Sphere
+from mlcalc.potentials.equivariant import EquivariantNetwork, _BodyOrder
 
-SETTINGS = [{}, {"l_hidden": 2, "layers": 3}, {"l_max": 2, "layers": 2}, {"l_hidden": 0, "layers": 2}]
+SETTINGS = [
+    {},
+    {"correlation": 4},
+    {"l_max": 3, "l_hidden": 2, "layers": 3},
+    {"l_max": 2, "correlation": 2, "layers": 2},
+    {"l_max": 3, "l_hidden": 0, "layers": 2},
+]
 
 
 def network(n_elements: int = 2, **settings) -> EquivariantNetwork:
@@ -56,17 +65,50 @@ def test_energies_depend_on_angles_not_only_on_distances():
     assert difference.abs().max() > 1e-3
 
 
-def test_features_rotate_as_e3nn_says():
-    product = Product(2, 2, 2).double()
-    mix = Mix([len(p) for p in paths(2, 2, 2)], 4, 3).double()
+@pytest.mark.parametrize("correlation", [2, 3, 4])
+def test_features_rotate_as_e3nn_says(correlation):
     irreps = o3.Irreps("0e+1o+2e")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        a, b = torch.randn(2, 5, components(2), 4, dtype=torch.float64)
+        body = _BodyOrder(1, 2, 2, correlation, 4, 3).double()
+        a = torch.randn(5, components(2), 4, dtype=torch.float64)
         rotation = -o3.rand_matrix(dtype=torch.float64)
         d = irreps.D_from_matrix(rotation)
-    plain, turned = mix(product(a, b)), mix(product(d @ a, d @ b))
+    species = torch.zeros(5, dtype=torch.int64)
+    plain, turned = body(a, species), body(d @ a, species)
+    assert plain.square().mean(dim=(0, 2)).min() > 1e-3  # every degree is there
     assert (d @ plain - turned).abs().max() < 1e-5  # e3nn rounds D to float32
+
+
+def test_products_on_the_sphere_are_clebsch_gordan_times_gaunt():
+    """A product's component of degree l3 is e3nn's coupling of l1 and l2 times one number, which sympy knows."""
+    l_max = 3
+    sphere = Sphere(l_max, l_max, 3 * l_max).double()
+    unit = torch.eye(components(l_max), dtype=torch.float64)
+    values = sphere.spread(unit)
+    product = sphere.collect(values.unsqueeze(0) * values.unsqueeze(1))  # (M1, M2, M3)
+    for l1, l2, l3 in itertools.product(range(l_max + 1), repeat=3):
+        block = product[l1 * l1 : (l1 + 1) ** 2, l2 * l2 : (l2 + 1) ** 2, l3 * l3 : (l3 + 1) ** 2]
+        zeros = float(wigner_3j(l1, l2, l3, 0, 0, 0))
+        if abs(l1 - l2) > l3 or l3 > l1 + l2:
+            assert block.abs().max() < 1e-13
+            continue
+        size = abs(zeros) * np.sqrt((2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1))
+        w3j = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+        sign = 1 if (block * w3j).sum() >= 0 else -1
+        assert (block - sign * size * w3j).abs().max() < 1e-13
+
+
+def test_sphere_integrates_what_it_promises_and_refuses_more():
+    sphere = Sphere(6, 0, 18).double()
+    one = torch.zeros(components(6), dtype=torch.float64)
+    one[6 * 6 + 6] = 1.0  # Y_60 about e3nn's polar axis y: sqrt(13) P_6(y)
+    cube = sphere.collect(sphere.spread(one) ** 3)
+    x, w = np.polynomial.legendre.leggauss(20)
+    expected = 13**1.5 * np.sum(w * np.polynomial.legendre.Legendre.basis(6)(x) ** 3) / 2
+    assert float(cube) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="degree 80"):
+        Sphere(20, 20, 80)
 
 
 def test_coupling_is_e3nn_tensor_product():
@@ -80,7 +122,8 @@ def test_coupling_is_e3nn_tensor_product():
 def test_tables_are_exact_after_a_detour_through_float32():
     exact, detour = network(layers=2), network(layers=2)
     detour = copy.deepcopy(detour).float().double()
-    assert torch.equal(exact.products[0].second.coupling(), detour.products[0].second.coupling())
+    assert torch.equal(exact.last_product.sphere.integrals(), detour.last_product.sphere.integrals())
+    assert torch.equal(exact.convolutions[0].coupling(), detour.convolutions[0].coupling())
     assert torch.equal(exact.radial.frequencies(), detour.radial.frequencies())
 
 
@@ -148,7 +191,8 @@ def test_energies_are_bounded_at_any_density(layers):
     """Products are polynomials; the norm behind them keeps them from running away in compressed cells."""
     net = network(1, layers=layers)
     with torch.no_grad():
-        readout = net.last_readout[2].weight.abs().sum() * (net.last_readout[0].weight.abs().sum() * 6 + 1)
+        largest = 23  # of a feature: 4 sqrt(32)
+        readout = net.last_readout[2].weight.abs().sum() * (net.last_readout[0].weight.abs().sum() * largest + 1)
     for a in (4.2, 2.4, 1.5):
         g = build_graph(bulk("Na", "fcc", a=a), ("Na",), 4.0)
         assert net(g.species, g.edge_index, g.edge_vectors).abs().max() < 2 * readout

@@ -8,7 +8,7 @@ from ase.build import bulk
 from emt_data import emt_frames
 
 from mlcalc.errors import TrainingError
-from mlcalc.training.dataset import GraphDataset, Labelled, elements_of, read_labelled, split
+from mlcalc.training.dataset import GraphDataset, Labelled, elements_of, read_labelled, split, take_fold
 from mlcalc.training.settings import DataSettings
 
 KEYS = DataSettings(train=("x",), energy_key="REF_energy", forces_key="REF_forces", stress_key="REF_stress")
@@ -77,6 +77,19 @@ def test_split_holds_out_blocks_of_a_trajectory_and_every_group():
     assert 3 <= len([k for k in held if k >= 80]) <= 5
     assert split(data, 0.1, seed=1) == (training, held)
     assert split(data, 0.1, seed=2) != (training, held)
+
+
+def test_folds_are_disjoint_alike_and_hold_every_frame():
+    data = [_frame("run", 3.6) for _ in range(40)] + [_frame("strained", 3.6 + 0.01 * k) for k in range(8)]
+    parts = [take_fold(data, 4, k) for k in range(4)]
+    assert sorted(k for _, inside in parts for k in inside) == list(range(48))
+    for outside, inside in parts:
+        assert sorted(outside + inside) == list(range(48))
+        assert 8 <= sum(k < 40 for k in inside) <= 12
+        assert sum(k >= 40 for k in inside) == 2
+        assert all((k // 4 * 4 + j) in inside for k in inside if k < 40 for j in range(4))  # blocks stay whole
+    with pytest.raises(TrainingError, match="too few for fold 2 of 3"):
+        take_fold(data[:4], 3, 2)
 
 
 def test_split_refuses_what_cannot_be_split():

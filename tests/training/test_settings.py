@@ -39,6 +39,7 @@ def test_dictionaries_round_trip():
         ({"data": {"train": ["a.xyz"]}, "optimizer": {"epochs": "many"}}, "optimizer.epochs must be a int"),
         ({"data": {"train": ["a.xyz"]}, "loss": {"energy": [1, 2, 3]}}, "loss.energy takes one number or"),
         ({"data": {"train": ["a.xyz"]}, "model": {"zbl": "perhaps"}}, "model.zbl must be true or false"),
+        ({"data": {"train": ["a.xyz"], "folds": 4, "fold": 4}}, "data.fold lie between 0 and"),
         ({"data": {"train": ["a.xyz"]}, "model": 3}, "model. must be a mapping"),
     ],
 )

@@ -18,7 +18,7 @@ from mlcalc.errors import TrainingError
 from mlcalc.training.dataset import read_labelled
 from mlcalc.training.loss import residuals, weights_at
 from mlcalc.training.metrics import errors, predict
-from mlcalc.training.run import train
+from mlcalc.training.run import finish, train
 from mlcalc.training.settings import LossSettings, settings_from_dict
 from mlcalc.training.trainer import Trainer
 
@@ -84,6 +84,20 @@ def test_learns_emt(finished):
     overall = finished.metrics["validation"]["overall"]
     assert overall["forces_rmse_ev_per_ang"] < 0.25
     assert overall["energy_rmse_mev_per_atom"] < 20
+
+
+def test_a_test_fold_is_kept_out_and_reported(values, tmp_path):
+    trainer = Trainer(settings(values, tmp_path / "fold", data={"folds": 3, "fold": 1}, optimizer={"epochs": 1}))
+    seen = {d.atoms.positions.tobytes() for d in (*trainer.training, *trainer.validation)}
+    assert len(trainer.test) == 8 and len(trainer.training) + len(trainer.validation) == 16
+    assert not any(d.atoms.positions.tobytes() in seen for d in trainer.test)
+    result = finish(trainer)
+    assert result.metrics["test"]["overall"]["n_structures"] == 8
+    assert "Errors on the test set" in (result.folder / "card.md").read_text()
+
+
+def test_test_files_are_read(values, emt_file, tmp_path):
+    assert len(Trainer(settings(values, tmp_path / "files", data={"test": str(emt_file)})).test) == 24
 
 
 def test_folder_holds_everything(finished):
