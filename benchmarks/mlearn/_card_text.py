@@ -101,6 +101,15 @@ def _against_mtp(members: list[Member]) -> str:
     return f"By these numbers `mlearn` is at or below MTP for {where[0]};\nit is above MTP for {where[1]}."
 
 
+def _missing_folds(members: list[Member]) -> str:
+    text = ""
+    for m in members:
+        taken, folds = len(m.cross_validation["taken"]), m.cross_validation["folds"]
+        if taken < folds:
+            text += f"\nFor {m.element}, {taken} of the {folds} folds below were measured.\n"
+    return text
+
+
 def errors_section(members: list[Member]) -> str:
     rows = []
     for m in members:
@@ -120,7 +129,7 @@ def errors_section(members: list[Member]) -> str:
 {table(head, rows)}
 
 {_against_mtp(members)}
-
+{_missing_folds(members)}
 **How `mlearn` was measured.** By cross-validation in four folds (`benchmarks/mlearn/cross_validate.py`): the configs
 below were trained four times, each time without a quarter of the frames, taken out in blocks of up to four consecutive
 frames of a trajectory, and that quarter was predicted. No network saw its quarter, neither in training nor in choosing

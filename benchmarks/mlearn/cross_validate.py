@@ -79,11 +79,18 @@ def main() -> None:
     parser.add_argument("element", choices=list(PUBLISHED))
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--json", type=Path, help="write the errors here")
+    parser.add_argument("--take", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS), help="folds")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = [fold_settings(args.element, k, args.out) for k in range(FOLDS)]
+    settings = [fold_settings(args.element, k, args.out) for k in args.take]
     found = joined([fold_predictions(s) for s in settings])
-    result = {"element": args.element, "folds": FOLDS, **errors_by_group(found), "interval_95": intervals(found)}
+    result = {
+        "element": args.element,
+        "folds": FOLDS,
+        "taken": args.take,
+        **errors_by_group(found),
+        "interval_95": intervals(found),
+    }
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     for name, errors in [("all", result["overall"]), *result["groups"].items()]:

@@ -60,7 +60,8 @@ class _BodyOrder(nn.Module):
     def forward(self, a: Tensor, species: Tensor) -> Tensor:
         """Return the products' linear combination."""
         a = a * self.species_scale[species][:, self.degree]
-        fields = self.sphere.spread(self.fields(a).transpose(1, 2).contiguous()).split(self.channels, dim=1)  # (N, C, G)
+        spread = self.sphere.spread(self.fields(a).transpose(1, 2).contiguous())
+        fields = spread.split(self.channels, dim=1)  # (N, C, G) each
         total = self.linear(a.narrow(1, 0, self.rows_out))
         product = fields[0]
         for k, output in enumerate(self.outputs):

