@@ -40,7 +40,8 @@ def make_calculator(
         options: keyword arguments of ``Class``.
 
     Raises:
-        WorkflowError: not exactly one of the two, or a class that cannot be imported or made.
+        WorkflowError: not exactly one of the two, a class that cannot be imported or made, or an option of the
+            potential beside a calculator.
         ModelFileError: the potential cannot be found or read.
     """
     check_choice(potential, calculator)
@@ -52,6 +53,9 @@ def make_calculator(
         except (ValueError, RuntimeError) as error:
             raise WorkflowError(str(error)) from error
     assert calculator is not None
+    for option, value in (("--dtype", dtype), ("--device", device)):
+        if value is not None:
+            raise WorkflowError(f"{option} {value} is for --potential; a --calculator has its own")
     module, separator, name = calculator.partition(":")
     if not separator or not name:
         raise WorkflowError(f"--calculator {calculator!r}: give module:Class, e.g. ase.calculators.emt:EMT")

@@ -58,7 +58,9 @@ def register(app: typer.Typer) -> None:
         with bar:
             report = run_demo(
                 out,
-                partial(make_calculator, potential if calculator is None else None, calculator, dtype="float64"),
+                partial(make_calculator, None, calculator)
+                if calculator is not None
+                else partial(make_calculator, potential, None, dtype="float64"),
                 calculator_name=calculator or potential,
                 potential=potential if calculator is None else None,
                 settings=DemoSettings(

@@ -71,10 +71,6 @@ def register(app: typer.Typer) -> None:
                     f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, "
                     "or export the potential again (mlcalc export … --dtype)"
                 )
-        elif calculator is not None:
-            for option, value in (("--dtype", dtype), ("--device", device)):
-                if value is not None:
-                    raise WorkflowError(f"{option} {value} is for --potential; a --calculator has its own")
         # The same for both engines, so that they write the same record.
         precision = dtype or (None if potential is None or potential.endswith(".pt") else "float64")
         table = Table("structure", "steps", "T K", "E_pot eV/atom", "p GPa", "drift meV/atom/ps", "ms/step")

@@ -30,8 +30,10 @@ def register(app: typer.Typer) -> None:
         imaginary_tolerance_thz: Annotated[float, typer.Option(help="Modes below minus this are imaginary.")] = 0.1,
         force_tolerance: Annotated[float, typer.Option(help="Forces above this: not relaxed, eV/Å.")] = 1e-3,
         symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
-        dtype: Annotated[str, typer.Option(help="Second derivatives want float64.")] = "float64",
-        device: DeviceOption = "cpu",
+        dtype: Annotated[
+            Optional[str], typer.Option(help="Of --potential; default float64, which second derivatives want.")
+        ] = None,
+        device: DeviceOption = None,
         relax_first: Annotated[
             bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
         ] = False,
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import relax as relax_structure
 
         structures = read_structures(files)
-        engine = make_calculator(potential, calculator, dtype, device)
+        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
         grid: Any
         try:
             grid = float(mesh)

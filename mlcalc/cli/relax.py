@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
         max_steps: Annotated[int, typer.Option(help="Steps after which to give up.")] = 500,
         dtype: DtypeOption = None,
-        device: DeviceOption = "cpu",
+        device: DeviceOption = None,
     ) -> None:
         """Relax structures: positions, and the cell with --cell. Writes relaxed.extxyz, relax.json, relax.png.
 

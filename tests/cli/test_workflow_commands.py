@@ -175,6 +175,8 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         (["md", "{copper}", *EMT_OPTION, "--ensemble", "npt"], "choose from nve"),
         (["md", "{copper}", *EMT_OPTION, "--dtype", "float32"], "--dtype float32 is for --potential"),
         (["md", "{copper}", *EMT_OPTION, "--device", "cpu"], "--device cpu is for --potential"),
+        (["relax", "{copper}", *EMT_OPTION, "--dtype", "float32"], "--dtype float32 is for --potential"),
+        (["phonons", "{copper}", *EMT_OPTION, "--device", "cuda"], "--device cuda is for --potential"),
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--device", "cpu"], "--device cpu is for --engine ase"),
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--dtype", "float64"], "x.pt runs in the dtype"),
         (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
