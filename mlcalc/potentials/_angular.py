@@ -85,7 +85,7 @@ class SphericalHarmonics(nn.Module):
 class Mix(nn.Module):
     """Linear map within each degree, over paths and channels: (R, Q, C) to (R, (l_max+1)², D)."""
 
-    def __init__(self, n_paths: list[int], channels_in: int, channels_out: int, bias: bool = False) -> None:
+    def __init__(self, n_paths: list[int], channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.rows = [(2 * l + 1) * n for l, n in enumerate(n_paths)]  # noqa: E741
         self.flat = [n * channels_in for n in n_paths]
