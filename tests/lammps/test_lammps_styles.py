@@ -212,12 +212,12 @@ def test_energy_is_conserved(tmp_path: Path, drift_model: Path) -> None:
         *setup_lines(box, tmp_path / "structure.data"),
         *model_lines(drift_model, atom_types(atoms)),
         "velocity all create 300 12",
-        "timestep 0.0005",
+        "timestep 0.00025",
         "fix 1 all nve",
         "thermo_style custom step etotal temp",
         "thermo_modify format float %.15g",
-        "thermo 5",
-        "run 2000",
+        "thermo 10",
+        "run 4000",
     ]
     output = run_input("\n".join(lines) + "\n", tmp_path / "run", ranks=1).output
     rows = [line.split() for line in output.splitlines()]
@@ -225,7 +225,7 @@ def test_energy_is_conserved(tmp_path: Path, drift_model: Path) -> None:
     step, energy, temperature = np.array(rows, dtype=float).T
     assert len(step) == 401
     assert temperature[100:].mean() > 100
-    slope = np.polyfit(step * 0.0005, energy / len(atoms), 1)[0]
+    slope = np.polyfit(step * 0.00025, energy / len(atoms), 1)[0]
     assert abs(slope) < 1e-6, f"{slope:.2e} eV/atom/ps"
 
 
@@ -233,10 +233,11 @@ def test_energy_is_conserved(tmp_path: Path, drift_model: Path) -> None:
 def drift_model(tmp_path: Path) -> Path:
     torch.manual_seed(3)
     info = PotentialInfo(elements=("Si",), cutoff=4.5, layers=2)
-    # With random weights l_max 3 is so rough that the time step is too long: half of it, a quarter of the slope.
+    # Random weights are rough, and the crystal heats up on them: what moves the energy then is the length of the time
+    # step (half of it, a quarter of the fluctuation), so low degree, small scale and short steps.
     config = {"architecture": "equivariant", "network": {"layers": 2, "channels": 4, "l_max": 2}, "zbl": True}
     potential = build(config, info, torch.float64)
-    potential.set_energies([0.0], 0.5)
+    potential.set_energies([0.0], 0.25)
     export(potential, tmp_path / "drift.pt")
     return tmp_path / "drift.pt"
 
