@@ -106,12 +106,12 @@ FAULTS = (
     Fault(
         "skipped forward exchange",
         f"{PARITY}[2-ranks-equivariant-bulk]",
-        replace(PLUGIN, "  comm->forward_comm(this, row_width);\n", ""),
+        replace("lammps_plugin/atom_graph.cpp", "  comm->forward_comm(pair, width);\n", ""),
     ),
     Fault(
         "skipped reverse exchange",
         f"{PARITY}[2-ranks-equivariant-bulk]",
-        replace(PLUGIN, "  comm->reverse_comm(this, row_width);\n", ""),
+        replace("lammps_plugin/atom_graph.cpp", "  comm->reverse_comm(pair, width);\n", ""),
     ),
     Fault(
         "energy unit factor",
