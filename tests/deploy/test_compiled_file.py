@@ -46,7 +46,9 @@ STRUCTURES = {
 def test_same_as_torchscript_for_any_number_of_atoms_and_edges(name: str, compiled_pair: tuple[Path, Path]) -> None:
     atoms = STRUCTURES[name]
     script, compiled = (MLCalculator(file, grade_warn=None) for file in compiled_pair)
-    wanted = ["energy", "energies", "forces", "extrapolation_grades"] + (["stress", "stresses"] if atoms.pbc.all() else [])
+    wanted = ["energy", "energies", "forces", "extrapolation_grades"] + (
+        ["stress", "stresses"] if atoms.pbc.all() else []
+    )
     for key in wanted:
         one, two = (np.asarray(c.get_property(key, atoms)) for c in (script, compiled))
         assert one.shape == two.shape
