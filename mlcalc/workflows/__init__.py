@@ -1,5 +1,7 @@
 """Workflows that take any ASE calculator and return typed results."""
 
+from mlcalc.workflows._eos_fit import EOSFit, delta_gauge, epsilon_gauge, fit_eos
+from mlcalc.workflows._eos_plot import plot_eos
 from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
 from mlcalc.workflows._phonon_analysis import (
     Bands,
@@ -12,6 +14,7 @@ from mlcalc.workflows._phonon_analysis import (
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
+from mlcalc.workflows.equation_of_state import EOSResult, eos
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.phonon import PhononResult, phonons
@@ -23,6 +26,8 @@ __all__ = [
     "RDF",
     "Bands",
     "ConvergenceWarning",
+    "EOSFit",
+    "EOSResult",
     "ImaginaryMode",
     "MDResult",
     "PhononAnalysis",
@@ -32,11 +37,16 @@ __all__ = [
     "ThermalProperties",
     "WorkflowWarning",
     "analyse_phonons",
+    "delta_gauge",
+    "eos",
+    "epsilon_gauge",
+    "fit_eos",
     "md",
     "mean_squared_displacement",
     "phonons",
     "plot_bands",
     "plot_convergence",
+    "plot_eos",
     "plot_log",
     "plot_msd",
     "plot_rdf",

@@ -158,6 +158,21 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         assert (out / name).stat().st_size > 0
 
 
+def test_eos_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    config = tmp_path / "c.yaml"
+    config.write_text("points: 7\nform: vinet\nrelax: true\n")
+    status, stdout, stderr = mlcalc("eos", copper, *EMT_OPTION, "--out", out, "--config", config)
+    assert status == 0, stderr
+    assert "poirier" in stdout
+    document = json.loads((out / "eos.json").read_text())
+    assert document["fit"]["form"] == "vinet"
+    assert len(document["volume_ang3_per_atom"]) == 7
+    expected = relax(ase.io.read(copper), EMT(), cell="full", symmetry=True).atoms.get_volume()
+    assert document["fit"]["volume_ang3_per_atom"] == pytest.approx(expected, rel=1e-3)
+    assert (out / "eos.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -181,6 +196,7 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--dtype", "float64"], "x.pt runs in the dtype"),
         (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
         (["phonons", "{copper}", *EMT_OPTION, "--mesh", "-3"], "must be positive"),
+        (["eos", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from birch_murnaghan"),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -205,7 +221,7 @@ def test_debug_prints_the_traceback_wherever_it_stands(mlcalc) -> None:
 
 def test_version_and_help(mlcalc) -> None:
     assert mlcalc("--version")[1].startswith("mlcalc ")
-    for command in ("relax", "md", "phonons"):
+    for command in ("relax", "md", "phonons", "eos"):
         status, stdout, _ = mlcalc(command, "--help")
         assert status == 0
         assert "--calculator" in stdout
