@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         Writes eos.json, eos.png and eos_points.json.
         """
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures
@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
 
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
-        table = Table("structure", "form", "V0 Å³/atom", "E0 eV/atom", "B0 GPa", "B0'", "rms meV/atom", "sound")
+        titles = ("structure", "form", "V0 Å³/atom", "E0 eV/atom", "B0 GPa", "B0'", "rms meV/atom", "sound")
+        table = Table(*(Column(title, overflow="fold") for title in titles))
         for number, (name, given) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
             atoms = relax_structure(given, engine, cell="full", symmetry=True).atoms if relax_first else given
@@ -89,12 +90,12 @@ def register(app: typer.Typer) -> None:
                 chosen = fit.form == result.fit.form
                 table.add_row(
                     name if chosen else "",
-                    fit.form,
+                    fit.form.replace("_", " "),
                     f"{fit.volume_ang3_per_atom:.4f}",
-                    f"{fit.energy_ev_per_atom:.6f}",
+                    f"{fit.energy_ev_per_atom:.5f}",
                     f"{fit.bulk_modulus_gpa:.2f}",
                     f"{fit.bulk_modulus_derivative:.3f}",
-                    f"{fit.rms_residual_mev_per_atom:.2e}",
+                    f"{fit.rms_residual_mev_per_atom:.3f}",
                     ("yes" if sound else "[bold red]NO[/]") if chosen else "",
                 )
         Console().print(table)

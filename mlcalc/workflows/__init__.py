@@ -1,5 +1,14 @@
 """Workflows that take any ASE calculator and return typed results."""
 
+from mlcalc.workflows._elastic_moduli import (
+    ElasticModuli,
+    StrainMode,
+    directional_young,
+    elastic_moduli,
+    strain_modes,
+)
+from mlcalc.workflows._elastic_plot import plot_elastic
+from mlcalc.workflows._elastic_tensors import rotate_stiffness
 from mlcalc.workflows._eos_fit import EOSFit, delta_gauge, epsilon_gauge, fit_eos
 from mlcalc.workflows._eos_plot import plot_eos
 from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
@@ -14,6 +23,7 @@ from mlcalc.workflows._phonon_analysis import (
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
+from mlcalc.workflows.elasticity import ElasticResult, elastic
 from mlcalc.workflows.equation_of_state import EOSResult, eos
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
@@ -28,16 +38,22 @@ __all__ = [
     "ConvergenceWarning",
     "EOSFit",
     "EOSResult",
+    "ElasticModuli",
+    "ElasticResult",
     "ImaginaryMode",
     "MDResult",
     "PhononAnalysis",
     "PhononDOS",
     "PhononResult",
     "RelaxResult",
+    "StrainMode",
     "ThermalProperties",
     "WorkflowWarning",
     "analyse_phonons",
     "delta_gauge",
+    "directional_young",
+    "elastic",
+    "elastic_moduli",
     "eos",
     "epsilon_gauge",
     "fit_eos",
@@ -46,6 +62,7 @@ __all__ = [
     "phonons",
     "plot_bands",
     "plot_convergence",
+    "plot_elastic",
     "plot_eos",
     "plot_log",
     "plot_msd",
@@ -53,4 +70,6 @@ __all__ = [
     "plot_thermal",
     "radial_distribution",
     "relax",
+    "rotate_stiffness",
+    "strain_modes",
 ]

@@ -15,7 +15,7 @@ from mlcalc import cli
 from mlcalc.deploy import export
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.registry import build
-from mlcalc.workflows import relax
+from mlcalc.workflows import elastic, relax
 
 EMT_OPTION = ["--calculator", "ase.calculators.emt:EMT"]
 
@@ -164,13 +164,28 @@ def test_eos_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Pa
     config.write_text("points: 7\nform: vinet\nrelax: true\n")
     status, stdout, stderr = mlcalc("eos", copper, *EMT_OPTION, "--out", out, "--config", config)
     assert status == 0, stderr
-    assert "poirier" in stdout
+    assert "vinet" in stdout
     document = json.loads((out / "eos.json").read_text())
     assert document["fit"]["form"] == "vinet"
     assert len(document["volume_ang3_per_atom"]) == 7
     expected = relax(ase.io.read(copper), EMT(), cell="full", symmetry=True).atoms.get_volume()
     assert document["fit"]["volume_ang3_per_atom"] == pytest.approx(expected, rel=1e-3)
     assert (out / "eos.png").stat().st_size > 1000
+
+
+def test_elastic_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    config = tmp_path / "c.yaml"
+    config.write_text("amplitudes: [0.003, 0.006]\npressure-gpa: 2\n")
+    status, stdout, stderr = mlcalc("elastic", copper, *EMT_OPTION, "--out", out, "--config", config)
+    assert status == 0, stderr
+    document = json.loads((out / "elastic.json").read_text())
+    expected = elastic(ase.io.read(copper), EMT(), amplitudes=(0.003, 0.006), pressure_gpa=2.0)
+    np.testing.assert_allclose(document["stiffness_gpa"], expected.stiffness_gpa, atol=1e-6)
+    assert f"{expected.stiffness_gpa[0, 0]:.2f}" in stdout
+    assert f"{expected.moduli.shear_hill_gpa:.2f}" in stdout
+    assert (out / "elastic.png").stat().st_size > 1000
+    np.testing.assert_allclose(ase.io.read(out / "reference.extxyz").cell.array, expected.atoms.cell.array, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +212,8 @@ def test_eos_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Pa
         (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
         (["phonons", "{copper}", *EMT_OPTION, "--mesh", "-3"], "must be positive"),
         (["eos", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from birch_murnaghan"),
+        (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "small"], "give numbers"),
+        (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "0.3"], "strains between 0 and 0.1"),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -221,7 +238,7 @@ def test_debug_prints_the_traceback_wherever_it_stands(mlcalc) -> None:
 
 def test_version_and_help(mlcalc) -> None:
     assert mlcalc("--version")[1].startswith("mlcalc ")
-    for command in ("relax", "md", "phonons", "eos"):
+    for command in ("relax", "md", "phonons", "eos", "elastic"):
         status, stdout, _ = mlcalc(command, "--help")
         assert status == 0
         assert "--calculator" in stdout
