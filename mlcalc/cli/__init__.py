@@ -17,6 +17,8 @@ COMMANDS = (
     "phonons",
     "eos",
     "elastic",
+    "qha",
+    "gruneisen",
     "train",
     "export",
     "potentials",

@@ -50,18 +50,20 @@ def register(app: typer.Typer) -> None:
 
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures
+        from mlcalc.cli._relax_first import relaxed_first
         from mlcalc.records import write_json
         from mlcalc.workflows import eos as run
         from mlcalc.workflows import plot_eos
-        from mlcalc.workflows import relax as relax_structure
 
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
-        titles = ("structure", "form", "V0 Å³/atom", "E0 eV/atom", "B0 GPa", "B0'", "rms meV/atom", "sound")
-        table = Table(*(Column(title, overflow="fold") for title in titles))
+        titles = ("form", "V0 Å³", "E0 eV", "B0 GPa", "B0'", "rms meV")
+        table = Table(
+            Column("per atom", overflow="fold", min_width=8), *(Column(title, no_wrap=True) for title in titles)
+        )
         for number, (name, given) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
-            atoms = relax_structure(given, engine, cell="full", symmetry=True).atoms if relax_first else given
+            atoms = relaxed_first(given, engine, folder) if relax_first else given
             with progress_bar(f"eos {name} ({number}/{len(structures)})", points) as update:
 
                 def report(done: int, total: int, update: Any = update) -> None:
@@ -89,14 +91,13 @@ def register(app: typer.Typer) -> None:
             for fit in result.fits.values():
                 chosen = fit.form == result.fit.form
                 table.add_row(
-                    name if chosen else "",
+                    ("" if not chosen else name if sound else f"{name} [bold red]NOT SOUND[/]"),
                     fit.form.replace("_", " "),
                     f"{fit.volume_ang3_per_atom:.4f}",
                     f"{fit.energy_ev_per_atom:.5f}",
                     f"{fit.bulk_modulus_gpa:.2f}",
                     f"{fit.bulk_modulus_derivative:.3f}",
                     f"{fit.rms_residual_mev_per_atom:.3f}",
-                    ("yes" if sound else "[bold red]NO[/]") if chosen else "",
                 )
         Console().print(table)
         typer.echo(f"files in {out}")

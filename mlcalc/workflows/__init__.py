@@ -21,13 +21,16 @@ from mlcalc.workflows._phonon_analysis import (
     analyse_phonons,
 )
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
+from mlcalc.workflows._qha_plots import plot_gruneisen, plot_qha
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.elasticity import ElasticResult, elastic
 from mlcalc.workflows.equation_of_state import EOSResult, eos
+from mlcalc.workflows.mode_gruneisen import GruneisenResult, gruneisen
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.phonon import PhononResult, phonons
+from mlcalc.workflows.quasi_harmonic import QHAResult, qha
 from mlcalc.workflows.rdf import RDF, radial_distribution
 from mlcalc.workflows.relaxation import RelaxResult, relax
 
@@ -40,11 +43,13 @@ __all__ = [
     "EOSResult",
     "ElasticModuli",
     "ElasticResult",
+    "GruneisenResult",
     "ImaginaryMode",
     "MDResult",
     "PhononAnalysis",
     "PhononDOS",
     "PhononResult",
+    "QHAResult",
     "RelaxResult",
     "StrainMode",
     "ThermalProperties",
@@ -57,6 +62,7 @@ __all__ = [
     "eos",
     "epsilon_gauge",
     "fit_eos",
+    "gruneisen",
     "md",
     "mean_squared_displacement",
     "phonons",
@@ -64,10 +70,13 @@ __all__ = [
     "plot_convergence",
     "plot_elastic",
     "plot_eos",
+    "plot_gruneisen",
     "plot_log",
     "plot_msd",
+    "plot_qha",
     "plot_rdf",
     "plot_thermal",
+    "qha",
     "radial_distribution",
     "relax",
     "rotate_stiffness",

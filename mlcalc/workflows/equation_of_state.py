@@ -13,14 +13,13 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.errors import WorkflowError
+from mlcalc.records import describe_calculator, jsonable
 from mlcalc.workflows._eos_fit import FORMS, EOSFit, fit_eos
-from mlcalc.workflows._internal_freedom import free_internal_coordinates
-from mlcalc.workflows._steps import FinishedSteps
+from mlcalc.workflows._scaled_cells import scaled_cells
+from mlcalc.workflows._scaled_cells import volume_scales as volume_scales_of
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
-from mlcalc.workflows.relaxation import relax
 
 POINTS = "eos_points.json"
 
@@ -111,49 +110,23 @@ def eos(
     cell = without_constraints(cell, "an equation of state")
     if form not in FORMS:
         raise WorkflowError(f"unknown equation of state {form!r}: choose from {', '.join(FORMS)}")
-    scales = _scales(strain, points, volume_scales)
-    if relax_shape and relax_ions is False:
-        raise WorkflowError("relax_shape relaxes the ions too: leave relax_ions out, or True")
-    free = free_internal_coordinates(cell, symprec) if relax_ions is None else 0
-    ions = relax_shape or (free > 0 if relax_ions is None else relax_ions)
-    options: dict[str, Any] = {
-        "volume_scales": scales,
-        "relax_ions": ions,
-        "relax_shape": relax_shape,
-        "fmax": fmax,
-        "stress_tolerance_gpa": stress_tolerance_gpa,
-        "optimizer": optimizer,
-        "max_steps": max_steps,
-    }
-    described = describe_calculator(calculator)
-    steps = FinishedSteps(out, POINTS, {"structure": structure_hash(cell), "calculator": described, **options})
-    for index in range(len(steps.records), len(scales)):
-        scaled = cell.copy()
-        scaled.set_cell(cell.cell.array * scales[index] ** (1 / 3), scale_atoms=True)
-        converged = True
-        if ions:
-            result = relax(
-                scaled,
-                calculator,
-                cell="shape" if relax_shape else False,
-                fmax=fmax,
-                stress_tolerance_gpa=stress_tolerance_gpa,
-                optimizer=optimizer,
-                max_steps=max_steps,
-            )
-            scaled, energy, converged = result.atoms, result.energy_ev, result.converged
-        else:
-            scaled.calc = calculator
-            energy = float(scaled.get_potential_energy())
-        if not np.isfinite(energy):
-            raise NonFiniteError(f"the calculator returned energy {energy} at {scales[index]:g} times the volume")
-        steps.add({"atoms": scaled, "energy_ev": energy, "converged": converged})
-        if progress is not None:
-            progress(index + 1, len(scales))
-
-    structures = tuple(Atoms(**record["atoms"]) for record in steps.records)
-    volumes = np.array([item.get_volume() for item in structures]) / len(cell)
-    energies = np.array([record["energy_ev"] for record in steps.records]) / len(cell)
+    sampled = scaled_cells(
+        cell,
+        calculator,
+        scales=volume_scales_of(strain, points, volume_scales),
+        relax_ions=relax_ions,
+        relax_shape=relax_shape,
+        fmax=fmax,
+        stress_tolerance_gpa=stress_tolerance_gpa,
+        optimizer=optimizer,
+        max_steps=max_steps,
+        symprec=symprec,
+        folder=out,
+        file=POINTS,
+        progress=progress,
+    )
+    volumes = np.array([item.get_volume() for item in sampled.structures]) / len(cell)
+    energies = sampled.energy_ev / len(cell)
     fits = _all_fits(volumes, energies, form)
     v0 = fits[form].volume_ang3_per_atom
     inside = bool(volumes.min() <= v0 <= volumes.max())
@@ -178,26 +151,18 @@ def eos(
         fits=fits,
         volume_ang3_per_atom=volumes,
         energy_ev_per_atom=energies,
-        structures=structures,
+        structures=sampled.structures,
         minimum_inside=inside,
-        converged=all(record["converged"] for record in steps.records),
+        converged=all(sampled.converged),
         spacegroup=space_group(cell, symprec),
         wall_time_s=time.perf_counter() - start,
-        settings={"calculator": described, "form": form, "symprec": symprec, **options},
+        settings={
+            "calculator": describe_calculator(calculator),
+            "form": form,
+            "symprec": symprec,
+            **sampled.options,
+        },
     )
-
-
-def _scales(strain: float, points: int, volume_scales: Sequence[float] | None) -> list[float]:
-    if volume_scales is not None:
-        scales = sorted(float(item) for item in volume_scales)
-        if len(set(scales)) < 5 or not scales[0] > 0:
-            raise WorkflowError(f"volume_scales are five different positive factors or more, got {scales}")
-        return scales
-    if not 0 < strain < 0.9:
-        raise WorkflowError(f"strain is a fraction of the volume between 0 and 0.9, got {strain!r}")
-    if points < 5:
-        raise WorkflowError(f"an equation of state needs at least 5 points, got {points}")
-    return [float(item) for item in np.linspace(1 - strain, 1 + strain, points)]
 
 
 def _all_fits(volumes: NDArray[np.float64], energies: NDArray[np.float64], form: str) -> dict[str, EOSFit]:

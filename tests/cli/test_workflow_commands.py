@@ -188,6 +188,30 @@ def test_elastic_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path
     np.testing.assert_allclose(ase.io.read(out / "reference.extxyz").cell.array, expected.atoms.cell.array, atol=1e-6)
 
 
+def test_qha_and_gruneisen_write_files_and_go_on(mlcalc, copper: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("relax: true\nsupercell: [2, 2, 2]\nmesh: 6 6 6\nmax-temperature-k: 300\n")
+    second = tmp_path / "silver.extxyz"
+    ase.io.write(second, bulk("Ag", a=4.07))
+    call = ["qha", copper, second, *EMT_OPTION, "--config", config, "--points", 5, "--out", tmp_path / "q"]
+    for _ in range(2):  # the second time, all is done
+        status, stdout, stderr = mlcalc(*call)
+        assert status == 0, stderr
+    for name in ("copper", "silver"):
+        document = json.loads((tmp_path / "q" / name / "qha.json").read_text())
+        assert document["temperature_k"][-1] == 300
+        assert f"{document['volume_ang3_per_atom'][-1]:.4f}" in stdout
+        assert 2e-5 < document["thermal_expansion_per_k"][-1] < 1e-4
+        assert (tmp_path / "q" / name / "qha.png").stat().st_size > 1000
+        assert len(list((tmp_path / "q" / name).glob("volume-*/FORCE_SETS"))) == 5
+    status, stdout, stderr = mlcalc("gruneisen", copper, *EMT_OPTION, "--config", config, "--out", tmp_path / "g")
+    assert status == 0, stderr
+    document = json.loads((tmp_path / "g/gruneisen.json").read_text())
+    assert f"{document['mean']:.3f}" in stdout
+    assert 1.5 < document["mean"] < 3.0
+    assert (tmp_path / "g/gruneisen.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -214,6 +238,8 @@ def test_elastic_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path
         (["eos", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from birch_murnaghan"),
         (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "small"], "give numbers"),
         (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "0.3"], "strains between 0 and 0.1"),
+        (["qha", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from vinet"),
+        (["gruneisen", "{copper}", *EMT_OPTION, "--volume-step", "0"], "between 0 and 0.2"),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -238,7 +264,7 @@ def test_debug_prints_the_traceback_wherever_it_stands(mlcalc) -> None:
 
 def test_version_and_help(mlcalc) -> None:
     assert mlcalc("--version")[1].startswith("mlcalc ")
-    for command in ("relax", "md", "phonons", "eos", "elastic"):
+    for command in ("relax", "md", "phonons", "eos", "elastic", "qha", "gruneisen"):
         status, stdout, _ = mlcalc(command, "--help")
         assert status == 0
         assert "--calculator" in stdout

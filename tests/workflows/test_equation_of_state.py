@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_and_another_is_refused(tmp_path) -> None:
     result = eos(bulk("Cu"), Counting(), out=tmp_path, progress=lambda *done: seen.append(done))
     assert Counting.calls == 11 - 4
     assert seen[0] == (5, 11)
-    np.testing.assert_array_equal(result.energy_ev_per_atom, whole.energy_ev_per_atom)
+    np.testing.assert_allclose(result.energy_ev_per_atom, whole.energy_ev_per_atom, atol=1e-11)
     with pytest.raises(WorkflowError, match=r"another run \(different: volume_scales\)"):
         eos(bulk("Cu"), Counting(), out=tmp_path, strain=0.05)
     with pytest.raises(WorkflowError, match=r"another run \(different: structure\)"):
@@ -238,7 +238,7 @@ class NoNumber(Calculator):
         ({"form": "hooke"}, "'hooke': choose from birch_murnaghan"),
         ({"points": 4}, "at least 5 points"),
         ({"strain": 0.0}, "between 0 and 0.9"),
-        ({"volume_scales": [1, 1, 1, 1, 1.1]}, "five different"),
+        ({"volume_scales": [1, 1, 1, 1, 1.1]}, "five or more different"),
         ({"relax_shape": True, "relax_ions": False}, "relax_shape relaxes the ions too"),
     ],
 )
