@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
         structures = read_structures(files)
         engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
         grid = three_integers(mesh, "--mesh") or (20, 20, 20)
-        table = Table("structure", "mean", "weighted", "lowest", "highest", "expansion 1e-6/K", "stable", "converged")
+        table = Table("structure", "mean", "weighted", "lowest", "highest", "α 1e-6/K", "stable", "converged")
         for number, (name, given) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
             atoms = relaxed_first(given, engine, folder) if relax_first else given

@@ -124,3 +124,13 @@ def fit_stiffness(basis: Array, strains: tuple[int, ...], slopes: Array) -> tupl
     matrix = np.einsum("k,kab->ab", weights, basis)
     matrix[np.abs(matrix) < 1e-12 * np.abs(matrix).max()] = 0.0  # rounding
     return matrix, float(np.abs(weights @ design - slopes.ravel()).max())
+
+
+def fit_slopes(sizes: Array, odd: Array) -> tuple[Array, float]:
+    """Slope at zero (S, 6) of odd stresses (S, A, 6) against strain, and the largest miss over the largest strain."""
+    design = np.stack([sizes, sizes**3], axis=1)[:, : min(len(sizes), 2)]
+    unit = design / np.abs(design).max(axis=0)
+    weights = np.linalg.pinv(unit)
+    coefficients = np.einsum("ka,sai->ski", weights, odd)
+    missed = np.abs(np.einsum("ak,ski->sai", unit, coefficients) - odd).max()
+    return coefficients[:, 0] / sizes[-1], float(missed / sizes[-1])

@@ -41,6 +41,8 @@ def phonons_at_volumes(
         for item in caught:
             if issubclass(item.category, WorkflowWarning):
                 warnings.warn(f"at {scale:.4f} times the volume: {item.message}", item.category, stacklevel=4)
+            else:
+                warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
         if progress is not None:
             progress(index + 1, len(structures))
     return results

@@ -20,6 +20,7 @@ from mlcalc.records import describe_calculator, jsonable, structure_hash
 from mlcalc.workflows._elastic_moduli import ElasticModuli, StrainMode, elastic_moduli, strain_modes
 from mlcalc.workflows._elastic_tensors import (
     NAMES,
+    fit_slopes,
     fit_stiffness,
     invariant_basis,
     needed_strains,
@@ -177,7 +178,7 @@ def elastic(
     tensors, fit_residual, symmetry_residual = {}, 0.0, 0.0
     for kind in ("clamped", "relaxed"):
         stresses = np.array([stress_vector(record[f"{kind}_gpa"]) for record in steps.records[1:]]).reshape(shape)
-        slopes, missed = _slopes(np.array(sizes), 0.5 * (stresses[:, :, 0] - stresses[:, :, 1]))
+        slopes, missed = fit_slopes(np.array(sizes), 0.5 * (stresses[:, :, 0] - stresses[:, :, 1]))
         mandel, asymmetry = fit_stiffness(basis, chosen, slopes)
         tensors[kind] = to_voigt(mandel)
         fit_residual, symmetry_residual = max(fit_residual, missed), max(symmetry_residual, asymmetry)
@@ -279,16 +280,6 @@ def _stress(atoms: Atoms, calculator: Any, what: str) -> Array:
     if not np.isfinite(stress).all():
         raise NonFiniteError(f"the calculator returned a NaN or infinite stress for {what}")
     return stress
-
-
-def _slopes(sizes: Array, odd: Array) -> tuple[Array, float]:
-    """Slope at zero (S, 6) of odd stresses (S, A, 6) against strain, and the largest miss over the largest strain."""
-    design = np.stack([sizes, sizes**3], axis=1)[:, : min(len(sizes), 2)]
-    unit = design / np.abs(design).max(axis=0)
-    weights = np.linalg.pinv(unit)
-    coefficients = np.einsum("ka,sai->ski", weights, odd)
-    missed = np.abs(np.einsum("ak,ski->sai", unit, coefficients) - odd).max()
-    return coefficients[:, 0] / sizes[-1], float(missed / sizes[-1])
 
 
 def _warn(result: ElasticResult) -> None:

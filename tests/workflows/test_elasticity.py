@@ -137,6 +137,16 @@ def test_few_strains_give_what_all_six_give_without_symmetry(crystal: str) -> No
     np.testing.assert_allclose(with_symmetry.clamped_stiffness_gpa, without.clamped_stiffness_gpa, atol=0.02)
 
 
+def test_the_choice_of_cell_does_not_matter() -> None:
+    primitive = elastic(bulk("Cu"), EMT(), amplitudes=[0.002, 0.004])
+    for atoms in (bulk("Cu", cubic=True), bulk("Cu").repeat((2, 1, 1)), bulk("Cu", orthorhombic=True)):
+        result = elastic(atoms, EMT(), amplitudes=[0.002, 0.004])
+        expected = primitive.stiffness_gpa
+        if len(atoms) == 2 and abs(atoms.cell.cellpar()[3:] - 90).max() < 1e-6:  # its x lies along [110]
+            expected = rotate_stiffness(expected, Rotation.from_euler("z", 45, degrees=True).as_matrix())
+        np.testing.assert_allclose(result.stiffness_gpa, expected, atol=0.01)
+
+
 def alloy() -> Atoms:
     """Eight atoms on an hcp lattice, coloured so that only a mirror is left, which lies askew to the axes."""
     atoms = bulk("Cu", "hcp", a=2.75, c=4.4).repeat((2, 1, 2))
@@ -227,7 +237,7 @@ def test_moduli_of_a_cubic_crystal_are_the_textbook_ones() -> None:
     assert values == pytest.approx(sorted([3 * bulk_modulus, *[c11 - c12] * 2, *[2 * c44] * 3]))
 
 
-def test_an_unstable_crystal_names_its_mode() -> None:
+def test_an_unstable_crystal_names_its_mode(tmp_path) -> None:
     with pytest.warns(WorkflowWarning, match=r"elastically UNSTABLE: stiffness -\d.*(xx|yy|zz)"):
         result = elastic(bulk("Cu", "bcc", a=2.87), EMT())
     assert not result.stable
@@ -237,6 +247,7 @@ def test_an_unstable_crystal_names_its_mode() -> None:
     assert np.trace(result.modes[0].strain) == pytest.approx(0.0, abs=1e-9)
     assert np.linalg.norm(result.modes[0].strain) == pytest.approx(1.0)
     assert "yz" not in result.modes[0].describe()
+    assert plot_elastic(result, tmp_path / "unstable.png").stat().st_size > 1000
 
 
 def test_stress_and_forces_left_in_the_reference_are_loud() -> None:
