@@ -142,7 +142,7 @@ def phonons(
     if not displacement > 0:
         raise WorkflowError(f"displacement must be positive, got {displacement!r}")
     cell.set_constraint()
-    repeats = _repeats(cell, supercell, min_length)
+    repeats = supercell_repeats(cell, supercell, min_length)
     if "float32" in str(getattr(calculator, "dtype", "")):
         warnings.warn("phonons need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
     residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())
@@ -226,7 +226,8 @@ def phonons(
     )
 
 
-def _repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
+def supercell_repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
+    """Return repetitions as asked for, or the fewest that make every height at least ``min_length``, Å."""
     if supercell is None:
         heights = 1.0 / np.linalg.norm(np.linalg.inv(cell.cell.array), axis=0)
         return [int(n) for n in np.ceil(min_length / heights - 1e-6).clip(1)]
