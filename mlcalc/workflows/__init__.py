@@ -1,6 +1,8 @@
 """Workflows that take any ASE calculator and return typed results."""
 
 from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
+from mlcalc.workflows._neb_ends import match_order
+from mlcalc.workflows._neb_plots import plot_path
 from mlcalc.workflows._phonon_analysis import (
     Bands,
     ImaginaryMode,
@@ -14,6 +16,7 @@ from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
+from mlcalc.workflows.nudged_elastic_band import NEBResult, neb
 from mlcalc.workflows.phonon import PhononResult, phonons
 from mlcalc.workflows.rdf import RDF, radial_distribution
 from mlcalc.workflows.relaxation import RelaxResult, relax
@@ -25,6 +28,7 @@ __all__ = [
     "ConvergenceWarning",
     "ImaginaryMode",
     "MDResult",
+    "NEBResult",
     "PhononAnalysis",
     "PhononDOS",
     "PhononResult",
@@ -32,13 +36,16 @@ __all__ = [
     "ThermalProperties",
     "WorkflowWarning",
     "analyse_phonons",
+    "match_order",
     "md",
     "mean_squared_displacement",
+    "neb",
     "phonons",
     "plot_bands",
     "plot_convergence",
     "plot_log",
     "plot_msd",
+    "plot_path",
     "plot_rdf",
     "plot_thermal",
     "radial_distribution",
