@@ -11,7 +11,20 @@ import typer
 
 from mlcalc.errors import MlcalcError
 
-COMMANDS = ("relax", "md", "phonons", "neb", "train", "export", "potentials", "generate", "lammps", "doctor", "demo")
+COMMANDS = (
+    "relax",
+    "md",
+    "phonons",
+    "neb",
+    "diffusion",
+    "train",
+    "export",
+    "potentials",
+    "generate",
+    "lammps",
+    "doctor",
+    "demo",
+)
 
 app = typer.Typer(
     name="mlcalc",

@@ -1,5 +1,9 @@
 """Workflows that take any ASE calculator and return typed results."""
 
+from mlcalc.workflows._arrhenius import Arrhenius, fit_arrhenius
+from mlcalc.workflows._diffusion_estimate import ElementDiffusion
+from mlcalc.workflows._diffusion_plots import plot_arrhenius, plot_diffusion
+from mlcalc.workflows._diffusion_trajectory import TrajectoryDiffusion, diffusion_from_trajectory
 from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
 from mlcalc.workflows._neb_ends import match_order
 from mlcalc.workflows._neb_plots import plot_path
@@ -14,6 +18,7 @@ from mlcalc.workflows._phonon_analysis import (
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
+from mlcalc.workflows.diffusion import DiffusionResult, diffusion
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.nudged_elastic_band import NEBResult, neb
@@ -24,8 +29,11 @@ from mlcalc.workflows.relaxation import RelaxResult, relax
 __all__ = [
     "MSD",
     "RDF",
+    "Arrhenius",
     "Bands",
     "ConvergenceWarning",
+    "DiffusionResult",
+    "ElementDiffusion",
     "ImaginaryMode",
     "MDResult",
     "NEBResult",
@@ -34,15 +42,21 @@ __all__ = [
     "PhononResult",
     "RelaxResult",
     "ThermalProperties",
+    "TrajectoryDiffusion",
     "WorkflowWarning",
     "analyse_phonons",
+    "diffusion",
+    "diffusion_from_trajectory",
+    "fit_arrhenius",
     "match_order",
     "md",
     "mean_squared_displacement",
     "neb",
     "phonons",
+    "plot_arrhenius",
     "plot_bands",
     "plot_convergence",
+    "plot_diffusion",
     "plot_log",
     "plot_msd",
     "plot_path",

@@ -47,6 +47,7 @@ class SharedCalculator(Calculator):
     ) -> None:
         """Evaluate energy and forces together."""
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         work = self.atoms.copy()
         work.set_constraint()
         work.calc = self.engine
