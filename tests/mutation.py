@@ -178,6 +178,15 @@ FAULTS = (
         "tests/workflows/test_diffusion.py::test_arrhenius_law_comes_back",
         replace("mlcalc/workflows/_arrhenius.py", "weights = (d / sigma)[:, None]", "weights = np.ones((len(d), 1))"),
     ),
+    Fault(
+        "conductivity in another order",
+        "tests/workflows/test_heat_conduction.py::test_the_tensor_turns_with_the_crystal",
+        replace(
+            "mlcalc/workflows/heat_conduction.py",
+            "xx, yy, zz, yz, xz, xy = voigt.T",
+            "xx, yy, zz, xy, xz, yz = voigt.T",
+        ),
+    ),
 )
 
 

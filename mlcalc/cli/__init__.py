@@ -17,6 +17,7 @@ COMMANDS = (
     "phonons",
     "neb",
     "diffusion",
+    "heat",
     "train",
     "export",
     "potentials",

@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from mlcalc.cli._inputs import progress_bar, read_structures, three_integers
+        from mlcalc.cli._inputs import progress_bar, read_numbers, read_structures, three_integers
         from mlcalc.errors import WorkflowError
         from mlcalc.records import write_json
         from mlcalc.workflows import TrajectoryDiffusion, diffusion_from_trajectory, plot_arrhenius, plot_diffusion
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
         else:
             if interval_fs is not None:
                 raise WorkflowError("--interval-fs is for --trajectory; a run has --trajectory-interval (steps)")
-            temperatures = _temperatures(temperatures_k)
+            temperatures = read_numbers(temperatures_k, "--temperatures-k")
             atoms = read_structures([file])[-1][1]
             repeat = three_integers(supercell, "--supercell")
             engine_or_name, precision = _calculator(potential, calculator, engine, dtype, device)
@@ -133,15 +133,6 @@ def register(app: typer.Typer) -> None:
                 f"D0 = {line.prefactor_cm2_per_s:.2e} cm²/s (ln D0 ± {line.log_prefactor_error:.2f})"
             )
         typer.echo(f"errors are one standard error of {blocks} blocks; files in {out}")
-
-
-def _temperatures(text: str) -> list[float]:
-    from mlcalc.errors import WorkflowError
-
-    try:
-        return [float(part) for part in str(text).strip("[]() ").replace(",", " ").split()]
-    except ValueError as error:
-        raise WorkflowError(f"--temperatures-k {text!r}: give numbers, e.g. '600 800 1000'") from error
 
 
 def _calculator(

@@ -4,6 +4,7 @@ from mlcalc.workflows._arrhenius import Arrhenius, fit_arrhenius
 from mlcalc.workflows._diffusion_estimate import ElementDiffusion
 from mlcalc.workflows._diffusion_plots import plot_arrhenius, plot_diffusion
 from mlcalc.workflows._diffusion_trajectory import TrajectoryDiffusion, diffusion_from_trajectory
+from mlcalc.workflows._heat_plots import plot_heat
 from mlcalc.workflows._md_plots import plot_log, plot_msd, plot_rdf
 from mlcalc.workflows._neb_ends import match_order
 from mlcalc.workflows._neb_plots import plot_path
@@ -19,6 +20,7 @@ from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.diffusion import DiffusionResult, diffusion
+from mlcalc.workflows.heat_conduction import HeatResult, heat_conduction
 from mlcalc.workflows.molecular_dynamics import MDResult, md
 from mlcalc.workflows.msd import MSD, mean_squared_displacement
 from mlcalc.workflows.nudged_elastic_band import NEBResult, neb
@@ -34,6 +36,7 @@ __all__ = [
     "ConvergenceWarning",
     "DiffusionResult",
     "ElementDiffusion",
+    "HeatResult",
     "ImaginaryMode",
     "MDResult",
     "NEBResult",
@@ -48,6 +51,7 @@ __all__ = [
     "diffusion",
     "diffusion_from_trajectory",
     "fit_arrhenius",
+    "heat_conduction",
     "match_order",
     "md",
     "mean_squared_displacement",
@@ -57,6 +61,7 @@ __all__ = [
     "plot_bands",
     "plot_convergence",
     "plot_diffusion",
+    "plot_heat",
     "plot_log",
     "plot_msd",
     "plot_path",

@@ -218,7 +218,6 @@ def neb(
     path = [image.copy() for image in chain.iterimages()]
     for image, source in zip(path, chain.iterimages(), strict=True):
         image.calc = source.calc
-        image.info.clear()
     if folder is not None:
         save_band(folder, identity, band, climbing, done)
         with atomic_path(folder / PATH) as temporary:
