@@ -54,7 +54,9 @@ def register(app: typer.Typer) -> None:
         from mlcalc.errors import WorkflowError
         from mlcalc.records import write_json
         from mlcalc.workflows import heat_conduction, plot_heat, relax
+        from mlcalc.workflows.heat_conduction import load_phono3py
 
+        load_phono3py()  # before anything is relaxed
         structures = read_structures(files)
         temperatures = read_numbers(temperatures_k, "--temperatures-k")
         engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)

@@ -208,10 +208,11 @@ def unwrapped(frames: Sequence[Atoms]) -> Array:
     for step, frame in zip(steps, frames[1:], strict=True):
         step[:] = find_mic(step, frame.cell, frame.pbc)[0]
     heights = 1.0 / np.linalg.norm(np.linalg.inv(frames[0].cell.complete().array), axis=0)
+    lowest = float(heights[frames[0].pbc].min())
     largest = float(np.linalg.norm(steps, axis=2).max())
-    if largest > 0.35 * heights[frames[0].pbc].min():
+    if largest > 0.35 * lowest:
         warnings.warn(
-            f"atoms move up to {largest:.2f} Å from frame to frame, in a cell {heights.min():.2f} Å high: boundaries "
+            f"atoms move up to {largest:.2f} Å from frame to frame, in a cell {lowest:.2f} Å high: boundaries "
             "may be crossed unseen. Write frames more often, or give positions that are not wrapped and unwrap=False",
             WorkflowWarning,
             stacklevel=3,

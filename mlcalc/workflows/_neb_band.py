@@ -76,6 +76,8 @@ def make_images(initial: Atoms, final: Atoms, count: int, engine: Any, interpola
         )
     if interpolation == "idpp":
         idpp_interpolate(NEB(images, method="improvedtangent"), traj=None, log=None, mic=bool(initial.pbc.any()))
+        if not all(np.isfinite(image.positions).all() for image in images):
+            raise WorkflowError("IDPP found no first band between these ends: use interpolation='linear'")
     for number, image in enumerate(images[1:-1], 1):
         image.calc = SharedCalculator(engine, f"image {number}")
     return images

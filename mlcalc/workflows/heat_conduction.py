@@ -133,7 +133,7 @@ def heat_conduction(
         ConvergenceWarning: the mesh is too coarse.
     """
     start = time.perf_counter()
-    kind = _phono3py()
+    kind = load_phono3py()
     cell = as_atoms(atoms)
     require_periodic(cell, "lattice thermal conductivity")
     temperatures = np.atleast_1d(np.asarray(temperatures_k, dtype=np.float64))
@@ -228,7 +228,8 @@ def heat_conduction(
     return result
 
 
-def _phono3py() -> Any:
+def load_phono3py() -> Any:
+    """Return the class Phono3py, or raise WorkflowError where it is not installed."""
     try:
         from phono3py import Phono3py
     except ImportError as error:

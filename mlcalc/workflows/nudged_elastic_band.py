@@ -155,9 +155,9 @@ def neb(
         raise WorkflowError(f"unknown optimizer {optimizer!r} for a band: choose from {', '.join(OPTIMIZERS)}")
     first, last = matched_ends(initial, final, order)
     identity = {
-        "initial structure": structure_hash(first),
-        "final structure": structure_hash(last),
-        "fixed atoms": [int(i) for item in first.constraints for i in item.index],
+        "initial_structure": structure_hash(first),
+        "final_structure": structure_hash(last),
+        "fixed_atoms": [int(i) for item in first.constraints for i in item.index],
         "calculator": describe_calculator(calculator),
         "images": images,
         "climb": climb,
