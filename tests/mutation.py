@@ -182,7 +182,7 @@ FAULTS = (
         "conductivity in another order",
         "tests/workflows/test_heat_conduction.py::test_the_tensor_turns_with_the_crystal",
         replace(
-            "mlcalc/workflows/heat_conduction.py",
+            "mlcalc/workflows/_heat_solver.py",
             "xx, yy, zz, yz, xz, xy = voigt.T",
             "xx, yy, zz, xy, xz, yz = voigt.T",
         ),

@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.errors import WorkflowError
         from mlcalc.records import write_json
         from mlcalc.workflows import heat_conduction, plot_heat, relax
-        from mlcalc.workflows.heat_conduction import load_phono3py
+        from mlcalc.workflows._heat_solver import load_phono3py
 
         load_phono3py()  # before anything is relaxed
         structures = read_structures(files)

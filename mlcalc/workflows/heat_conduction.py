@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
-from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.errors import WorkflowError
+from mlcalc.records import describe_calculator, jsonable
+from mlcalc.workflows._heat_solver import PARAMETERS, fit, load_phono3py, solve, thinned
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
-from mlcalc.workflows.phonon import _forces, _repeats, displacement_forces
+from mlcalc.workflows.phonon import _forces, _repeats
 
 METHODS = ("rta", "lbte")
-COARSER = 2.0 / 3.0  # of the mesh, to see how much its density matters
-ABSURD = 1e6  # W/(m K): no scattering at all
-PARAMETERS = "phono3py_params.yaml"
 
 
 @dataclass(frozen=True)
@@ -164,12 +161,12 @@ def heat_conduction(
             primitive_matrix=primitive_matrix,
             symprec=symprec,
         )
-    drift, count = _fit(solver, cell, calculator, repeats, displacement, pair_cutoff, symprec, out, progress)
+    drift, count = fit(solver, cell, calculator, repeats, displacement, pair_cutoff, symprec, out, progress)
 
     coarse = coarse_mesh = change = None
     if check_mesh:
-        coarse, coarse_mesh = _solve(solver, _thinned(solver, mesh), temperatures, method, isotope)
-    kappa, fine_mesh = _solve(solver, mesh, temperatures, method, isotope)
+        coarse, coarse_mesh = solve(solver, thinned(solver, mesh), temperatures, method, isotope)
+    kappa, fine_mesh = solve(solver, mesh, temperatures, method, isotope)
     if coarse is not None:
         ours, theirs = (np.trace(item, axis1=1, axis2=2) for item in (kappa, coarse))
         change = float(np.abs(theirs / ours - 1.0).max())
@@ -228,17 +225,6 @@ def heat_conduction(
     return result
 
 
-def load_phono3py() -> Any:
-    """Return the class Phono3py, or raise WorkflowError where it is not installed."""
-    try:
-        from phono3py import Phono3py
-    except ImportError as error:
-        raise WorkflowError(
-            "lattice thermal conductivity needs phono3py, which is not installed: pip install 'mlcalc[heat]'"
-        ) from error
-    return Phono3py
-
-
 def _check(displacement: float, pair_cutoff: float | None, temperatures: Any, method: str, mesh: Any) -> None:
     if not displacement > 0:
         raise WorkflowError(f"displacement must be positive, got {displacement!r}")
@@ -250,67 +236,3 @@ def _check(displacement: float, pair_cutoff: float | None, temperatures: Any, me
         raise WorkflowError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     if np.ndim(mesh) not in (0, 1) or np.size(mesh) not in (1, 3) or not (np.asarray(mesh) > 0).all():
         raise WorkflowError(f"mesh is a length in Å or three positive integers, got {mesh!r}")
-
-
-def _fit(
-    solver: Any,
-    cell: Atoms,
-    calculator: Any,
-    repeats: list[int],
-    displacement: float,
-    pair_cutoff: float | None,
-    symprec: float,
-    out: str | Path | None,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[float, int]:
-    """Give ``solver`` its force constants; return the drift of forces (eV/Å) and the number of displaced supercells."""
-    solver.generate_displacements(distance=displacement, cutoff_pair_distance=pair_cutoff)
-    every = solver.supercells_with_displacements
-    cells = [item for item in every if item is not None]  # beyond the cutoff there is none
-    identity = {
-        "structure": structure_hash(cell),
-        "calculator": describe_calculator(calculator),
-        "supercell": repeats,
-        "displacement": displacement,
-        "pair_cutoff": pair_cutoff,
-        "symprec": symprec,
-        "order": 3,
-    }
-    folder = None if out is None else Path(out)
-    found = displacement_forces(cells, calculator, folder, identity, progress)
-    drift = found.mean(axis=1, keepdims=True)
-    forces = np.zeros((len(every), *found.shape[1:]))
-    forces[[k for k, item in enumerate(every) if item is not None]] = found - drift
-    solver.forces = forces
-    solver.produce_fc3(symmetrize_fc3r=True)
-    solver.produce_fc2(symmetrize_fc2=True)
-    if folder is not None:
-        solver.save(folder / PARAMETERS)
-    return float(np.linalg.norm(drift, axis=2).max()), len(cells)
-
-
-def _thinned(solver: Any, mesh: float | Sequence[int]) -> list[int]:
-    """Return the numbers of a mesh of two thirds."""
-    solver.mesh_numbers = mesh
-    return [max(1, round(COARSER * int(n))) for n in solver.mesh_numbers]
-
-
-def _solve(
-    solver: Any, mesh: float | Sequence[int], temperatures: NDArray[np.float64], method: str, isotope: bool
-) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
-    """Return (T, 3, 3) conductivities, W/(m K), and the mesh."""
-    solver.mesh_numbers = mesh
-    solver.init_phph_interaction()
-    solver.run_thermal_conductivity(temperatures=temperatures, is_LBTE=method == "lbte", is_isotope=isotope)
-    voigt = np.asarray(solver.thermal_conductivity.kappa)[0]
-    if not np.isfinite(voigt).all():
-        raise NonFiniteError("phono3py returned NaN or infinite conductivities")
-    if voigt.max() > ABSURD:
-        raise WorkflowError(
-            f"the conductivity comes out as {voigt.max():.1e} W/(m K): third-order force constants vanish in this "
-            "supercell, as they do where neighbours lie half a supercell away. Use a larger one"
-        )
-    xx, yy, zz, yz, xz, xy = voigt.T
-    kappa = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]).transpose(2, 0, 1)
-    a, b, c = (int(n) for n in solver.mesh_numbers)
-    return kappa, (a, b, c)
