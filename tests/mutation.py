@@ -166,6 +166,52 @@ FAULTS = (
             "species_of_type[k - 2] = static_cast<int>(info.elements.end() - found) - 1;",
         ),
     ),
+    Fault(
+        "no climbing image",
+        "tests/workflows/test_neb.py::test_mueller_brown_saddle",
+        replace("mlcalc/workflows/nudged_elastic_band.py", "chain.climb = climbing = True", "climbing = True"),
+    ),
+    Fault(
+        "band goes the long way round",
+        "tests/workflows/test_neb.py::test_vacancy_jump_meets_the_saddle_that_symmetry_gives",
+        replace(
+            "mlcalc/workflows/_neb_ends.py",
+            "    return np.asarray(find_mic(last.positions - first.positions, first.cell, first.pbc)[0])\n",
+            "    return last.positions - first.positions\n",
+        ),
+    ),
+    Fault(
+        "error bar of one block",
+        "tests/workflows/test_diffusion.py::test_error_bars_cover_the_known_value",
+        replace(
+            "mlcalc/workflows/_diffusion_estimate.py",
+            "float(slopes.std(ddof=1) / np.sqrt(blocks))",
+            "float(slopes.std(ddof=1))",
+        ),
+    ),
+    Fault(
+        "drift counted as diffusion",
+        "tests/workflows/test_diffusion.py::test_error_bars_cover_the_known_value",
+        replace(
+            "mlcalc/workflows/_diffusion_estimate.py",
+            "positions = positions - np.einsum",
+            "positions = positions - 0 * np.einsum",
+        ),
+    ),
+    Fault(
+        "Arrhenius points weigh alike",
+        "tests/workflows/test_diffusion.py::test_arrhenius_law_comes_back",
+        replace("mlcalc/workflows/_arrhenius.py", "weights = (d / sigma)[:, None]", "weights = np.ones((len(d), 1))"),
+    ),
+    Fault(
+        "conductivity in another order",
+        "tests/workflows/test_heat_conduction.py::test_the_tensor_turns_with_the_crystal",
+        replace(
+            "mlcalc/workflows/_heat_solver.py",
+            "xx, yy, zz, yz, xz, xy = voigt.T",
+            "xx, yy, zz, xy, xz, yz = voigt.T",
+        ),
+    ),
 )
 
 

@@ -177,7 +177,7 @@ def phonons(
         "displacement": displacement,
         "symprec": symprec,
     }
-    forces = _displacement_forces(phonon, calculator, folder, identity, progress)
+    forces = displacement_forces(phonon.supercells_with_displacements or [], calculator, folder, identity, progress)
     drift = forces.mean(axis=1, keepdims=True)
     phonon.forces = forces - drift
     phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
@@ -247,15 +247,26 @@ def _forces(atoms: Atoms, calculator: Any, what: str) -> NDArray[np.float64]:
     return forces
 
 
-def _displacement_forces(
-    phonon: Phonopy,
+def displacement_forces(
+    cells: Sequence[PhonopyAtoms],
     calculator: Any,
     folder: Path | None,
     identity: dict[str, Any],
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float64]:
-    """Forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one."""
-    cells = phonon.supercells_with_displacements or []
+    """Return forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one.
+
+    Args:
+        cells: displaced supercells.
+        calculator: an ASE calculator.
+        folder: where forces are kept after each supercell; None keeps none.
+        identity: what must be the same for kept forces to belong to this call.
+        progress: called with (displacements done, displacements in all).
+
+    Raises:
+        WorkflowError: the forces in ``folder`` belong to another call.
+        NonFiniteError: the calculator returned NaN or infinity.
+    """
     text = json.dumps(identity, sort_keys=True)
     done: list[NDArray[np.float64]] = []
     if folder is not None:
