@@ -11,7 +11,7 @@ import typer
 
 from mlcalc.errors import MlcalcError
 
-COMMANDS = ("relax", "md", "phonons", "train", "export", "potentials", "generate", "lammps", "doctor", "demo")
+COMMANDS = ("relax", "md", "phonons", "check", "train", "export", "potentials", "generate", "lammps", "doctor", "demo")
 
 app = typer.Typer(
     name="mlcalc",

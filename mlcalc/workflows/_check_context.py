@@ -158,9 +158,7 @@ class Context:
         ]
         if found.stress is not None and wanted.stress is not None:
             difference = largest(found.stress - wanted.stress)
-            out.append(
-                Deviation(f"stress, {what}", difference, "eV/Å³", EQUAL_STRESS + NOISE_FACTOR * noise.stress)
-            )
+            out.append(Deviation(f"stress, {what}", difference, "eV/Å³", EQUAL_STRESS + NOISE_FACTOR * noise.stress))
         return out
 
 

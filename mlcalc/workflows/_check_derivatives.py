@@ -11,8 +11,8 @@ from ase import Atoms
 from mlcalc.workflows._check_context import Array, Context, Deviation, Noise, NotApplicableError, largest
 
 # Steps of central differences, halved from one to the next: Å, and strain.
-STEPS = 0.04 * 0.5 ** np.arange(8)
-STRAINS = 0.01 * 0.5 ** np.arange(8)
+STEPS = np.array([0.04 * 0.5**k for k in range(8)])
+STRAINS = np.array([0.01 * 0.5**k for k in range(8)])
 # Allowed relative error of a derivative where nothing limits the differences, and where anything does.
 FLOOR, CEILING = 2e-5, 1e-2
 # Above these the other tolerances, which allow for noise, no longer mean much.

@@ -45,11 +45,12 @@ def dynamics(context: Context) -> list[Deviation]:
     Stationary(start)
     timestep = 2 * np.pi / (_PER_PERIOD * _fastest(context, atoms))
     long, short = _run(context, start, timestep, _STEPS), _run(context, start, timestep / 2, 2 * _STEPS)
+    n, noise = len(atoms), context.noise[name].energy
     context.curves["nve"] = {
-        f"{dt / units.fs:.3g} fs": {"time_ps": run.time_ps.tolist(), "total_ev_per_atom": (run.total / len(atoms)).tolist()}
+        f"{dt / units.fs:.3g} fs": {"time_ps": run.time_ps.tolist(), "total_ev_per_atom": (run.total / n).tolist()}
         for dt, run in ((timestep, long), (timestep / 2, short))
     }
-    n, duration, noise = len(atoms), float(short.time_ps[-1]), context.noise[name].energy
+    duration = float(short.time_ps[-1])
     # A line through so short a run is only as good as the fluctuation allows.
     tolerance = _DRIFT + (3 * short.fluctuation + 10 * noise) / (n * duration)
     label = f"{name}, {duration * 1000:.0f} fs in steps of {timestep / 2 / units.fs:.2f} fs"
@@ -98,4 +99,5 @@ def _run(context: Context, start: Atoms, timestep: float, steps: int) -> _Run:
     dynamics.attach(record)
     dynamics.run(steps)
     values = np.array(total)
-    return _Run(np.arange(len(values)) * timestep / (1000 * units.fs), values - values[0])
+    times = np.array([k * timestep / (1000 * units.fs) for k in range(len(total))])
+    return _Run(times, values - values[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlcalc.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
-    from mlcalc.workflows.check import CheckReport
+    from mlcalc.workflows._check_report import CheckReport
 
 
 def plot_check(report: CheckReport, path: str | Path) -> Path:

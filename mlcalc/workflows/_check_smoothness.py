@@ -1,4 +1,4 @@
-"""Jumps of energy and forces, found by scanning and zooming: a smooth change shrinks with the interval, a jump stays."""
+"""Jumps of energy and forces, by scanning and zooming: a smooth change shrinks with the interval, a jump stays."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _candidates(miss: Array) -> list[int]:
     """Return the intervals where the miss stands out most from its surroundings, and where it is largest."""
     near = np.array([np.median(miss[max(0, k - 15) : k + 16]) for k in range(len(miss))])
     ratio = miss / (near + 1e-6 * miss.max(initial=0.0) + 1e-300)
-    return _spread(np.argsort(-ratio), len(miss)) + [int(np.argmax(miss))]
+    return [*_spread(np.argsort(-ratio), len(miss)), int(np.argmax(miss))]
 
 
 def _spread(order: Iterable[int], n: int) -> list[int]:

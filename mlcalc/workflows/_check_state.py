@@ -1,4 +1,4 @@
-"""What a calculator remembers: results must be those of the atoms as they are now, and the atoms must stay untouched."""
+"""What a calculator remembers: results must be those of the atoms as they are now, and atoms stay untouched."""
 
 from __future__ import annotations
 
@@ -116,4 +116,3 @@ def _fresh(context: Context, atoms: Atoms) -> Numbers:
 
 def _same(found: object, wanted: np.ndarray) -> bool:
     return isinstance(found, np.ndarray) and found.shape == wanted.shape and bool((found == wanted).all())
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from mlcalc.workflows._check_context import (
     EQUAL_ENERGY,
@@ -76,4 +77,8 @@ def _property(context: Context, atoms: Atoms, name: str) -> Array:
         raise NotApplicableError(f"the calculator has no {name}")
     reset(context.calculator)
     context.evaluations += 1
-    return np.array(context.calculator.get_property(name, atoms.copy()), dtype=np.float64)
+    try:
+        values = context.calculator.get_property(name, atoms.copy())
+    except (PropertyNotImplementedError, NotImplementedError):
+        raise NotApplicableError(f"{name} are among implemented_properties, but not given as it is set up") from None
+    return np.array(values, dtype=np.float64)
