@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,9 @@ from mlcalc.workflows._check_context import Array, Context, Deviation, NotApplic
 from mlcalc.workflows._check_structures import isolated
 
 _LEVELS = 4  # of zooming, each four times finer
-_CANDIDATES = 2  # of energy, and of forces, in each scan
-_NOISE = 40.0  # a difference of two extrapolated cubics has five times the noise of a point, and many are looked at
+_CANDIDATES = 3  # in each scan
+_SIDE = 20  # points fitted on either side of a candidate
+_SIGNIFICANCE = 6.0  # standard errors of a fit that are not counted as a jump
 # Allowed jumps relative to the largest force of the scan: eV per (eV/Å), and eV/Å per (eV/Å).
 ENERGY_JUMP, FORCE_JUMP = 1e-5, 1e-4
 
@@ -34,8 +35,8 @@ def smoothness(context: Context) -> list[Deviation]:
             continue
         scale = max(float(np.abs(point.forces).max()) for point in points)
         hints = [] if context.cutoff is None or not what.endswith("dimer") else [context.cutoff]
-        level = context.noise[noise]
-        limits = np.array([ENERGY_JUMP * scale + _NOISE * level.energy, FORCE_JUMP * scale + _NOISE * level.forces])
+        limits = np.array([ENERGY_JUMP, FORCE_JUMP]) * scale
+        limits += np.array([context.noise[noise].energy, context.noise[noise].forces])
         for k, (jump, where) in enumerate(_largest_jumps(path, points, hints, limits)):
             quantity, unit = (("energy", "eV"), ("forces", "eV/Å"))[k]
             out.append(Deviation(f"jump of {quantity}, {what} at {where:.3f} Å", jump, unit, float(limits[k])))
@@ -101,11 +102,12 @@ def _largest_jumps(
     """Return the largest jump of energy (eV), and of forces (eV/Å), each with its position."""
     position = np.array([point.position for point in points])
     misses = _misses(points)
-    chosen = _candidates(misses[:, 0]) + _candidates(misses[:, 1])
-    chosen += [k for hint in hints for k in range(3, len(points) - 4) if position[k] <= hint < position[k + 1]]
+    chosen = [k for hint in hints for k in range(3, len(points) - 4) if position[k] <= hint < position[k + 1]]
+    by_energy, by_forces = _candidates(misses[:, 0]), _candidates(misses[:, 1])
+    chosen += [k for pair in zip(by_energy, by_forces, strict=True) for k in pair]
     distinct: list[int] = []
     for k in chosen:
-        if all(abs(k - other) > 1 for other in distinct):
+        if len(distinct) < _CANDIDATES and all(abs(k - other) > 1 for other in distinct):
             distinct.append(k)
     found = [_zoom(path, position[k], position[k + 1], limits) for k in distinct]
     nothing = (0.0, float(position[0]))
@@ -135,21 +137,13 @@ def _candidates(miss: Array) -> list[int]:
     """Return the intervals where the miss stands out most from its surroundings, and where it is largest."""
     near = np.array([np.median(miss[max(0, k - 15) : k + 16]) for k in range(len(miss))])
     ratio = miss / (near + 1e-6 * miss.max(initial=0.0) + 1e-300)
-    return [*_spread(np.argsort(-ratio), len(miss)), int(np.argmax(miss))]
-
-
-def _spread(order: Iterable[int], n: int) -> list[int]:
-    chosen: list[int] = []
-    for k in order:
-        if 3 <= k < n - 4 and all(abs(k - other) > 3 for other in chosen):
-            chosen.append(int(k))
-        if len(chosen) == _CANDIDATES:
-            break
-    return chosen
+    first = int(np.argmax(ratio))
+    ratio[max(0, first - 3) : first + 4] = 0.0
+    return [first, int(np.argmax(ratio)), int(np.argmax(miss))]
 
 
 def _zoom(path: Path, a: float, b: float, limits: Array) -> list[tuple[float, float]]:
-    """Return the miss of energy and forces that is left when the interval [a, b] and its neighbours shrink."""
+    """Return the jump of energy and forces that is left when the interval [a, b] and its neighbours shrink."""
     for _ in range(_LEVELS):
         step = (b - a) / 4
         # The intervals beside a step miss as much as its own: look at both sides, and give the cubics their points.
@@ -158,5 +152,27 @@ def _zoom(path: Path, a: float, b: float, limits: Array) -> list[tuple[float, fl
         k = int(np.argmax((misses / limits).max(axis=1)))
         a, b = points[k].position, points[k + 1].position
         if (misses[k] < 0.1 * limits).all():
-            break
-    return [(float(misses[k, quantity]), b) for quantity in (0, 1)]
+            return [(float(misses[k, quantity]), b) for quantity in (0, 1)]
+    return [(jump, b) for jump in _jump(path, 0.5 * (a + b), b - a)]
+
+
+def _jump(path: Path, centre: float, step: float) -> tuple[float, float]:
+    """Return what cubics fitted left and right of ``centre`` differ by there, beyond their standard errors.
+
+    The noise is that of the points themselves: it is not the same everywhere.
+    """
+    distance = step * np.arange(3, 3 + _SIDE)  # the jump may be an interval away from where the zoom ended
+    basis = np.polynomial.polynomial.polyvander(distance / distance[-1], 3)
+    variance = float(np.linalg.inv(basis.T @ basis)[0, 0])  # of the value at the centre, per variance of a point
+    ends, spread = [], []
+    for sign in (-1.0, 1.0):
+        points = [path(float(centre + sign * item)) for item in distance]
+        values = np.array([[point.energy, *point.forces.ravel()] for point in points])
+        middle = values.mean(axis=0)
+        coefficients = np.linalg.lstsq(basis, values - middle, rcond=None)[0]
+        residual = values - middle - basis @ coefficients
+        ends.append(coefficients[0] + middle)
+        spread.append((residual**2).sum(axis=0) / (_SIDE - 4))
+    jump = np.abs(ends[1] - ends[0]) - _SIGNIFICANCE * np.sqrt(variance * (spread[0] + spread[1]))
+    jump = np.maximum(jump, 0.0)
+    return float(jump[0]), float(jump[1:].max())

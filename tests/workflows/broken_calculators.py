@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from mlcalc.graphs.neighbors import neighbor_list
+from mlcalc.graphs.neighbors import edge_vectors, neighbor_list
 
 # Morse for copper (Girifalco and Weizer 1959), times a switch that ends with zero slope and curvature.
 DEPTH, STIFFNESS, DISTANCE, CUTOFF = 0.3429, 1.3588, 2.866, 4.3
@@ -43,8 +43,11 @@ class Morse(Calculator):
         self.break_it()
 
     def edges(self, atoms: Atoms):
-        index, vectors, _ = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
-        return index, vectors
+        return self.images(atoms)[:2]
+
+    def images(self, atoms: Atoms):
+        index, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
+        return index, edge_vectors(atoms.positions, atoms.cell.array, index, shifts), shifts
 
     def pair(self, r):
         decay = np.exp(-STIFFNESS * (r - DISTANCE))
@@ -71,7 +74,7 @@ class ScaledForces(Morse):
 
 class NearImagesOnly(Morse):
     def edges(self, atoms):
-        index, vectors, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
+        index, vectors, shifts = self.images(atoms)
         crossed = np.floor(atoms.get_scaled_positions(wrap=False) + 1e-12)
         away = shifts + crossed[index[1]] - crossed[index[0]]  # between the wrapped atoms
         near = (np.abs(away * atoms.pbc) <= 1).all(axis=1)
