@@ -129,8 +129,8 @@ class WrapsInPlace(Morse):
         self.atoms = atoms.copy()
 
 
-class FirstAtomCounts(Morse):
-    """Gives the first atom's forces to the wrong atom."""
+class ExchangedForces(Morse):
+    """Gives the forces of the first two atoms to each other."""
 
     def break_it(self):
         self.results["forces"][:2] = self.results["forces"][:2][::-1].copy()
@@ -144,6 +144,26 @@ class NoLoneAtoms(Morse):
         return index, vectors
 
 
-class RandomNumbers(Morse):
+class RandomForces(Morse):
+    generator = np.random.default_rng(0)
+
     def break_it(self):
-        self.results["forces"] += np.random.default_rng().normal(scale=0.05, size=self.results["forces"].shape)
+        self.results["forces"] += self.generator.normal(scale=0.05, size=self.results["forces"].shape)
+
+
+class WrongShares(Morse):
+    """Per-atom values leave out a part of the whole."""
+
+    def break_it(self):
+        self.results["energies"] = self.results["energies"] - 0.01
+        if "stresses" in self.results:
+            self.results["stresses"] = self.results["stresses"] * 0.99
+
+
+class PartialForces(Morse):
+    """Forces are wrong if the stress was asked for first."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if "stress" in properties:
+            self.results["forces"] *= 0.5
