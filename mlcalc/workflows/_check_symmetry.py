@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from scipy.spatial.transform import Rotation
 
@@ -34,8 +33,8 @@ def rotation(context: Context) -> list[Deviation]:
 
 
 def mirror(context: Context) -> list[Deviation]:
-    """Invert atoms and cell at the origin."""
-    return _turned(context, -np.eye(3))
+    """Invert the atoms at the origin; the lattice stays, since its inverse is itself."""
+    return _turned(context, -np.eye(3), turn_cell=False)
 
 
 def permutation(context: Context) -> list[Deviation]:
@@ -86,7 +85,7 @@ def equivalent_cells(context: Context) -> list[Deviation]:
     return out
 
 
-def _turned(context: Context, matrix: Array) -> list[Deviation]:
+def _turned(context: Context, matrix: Array, turn_cell: bool = True) -> list[Deviation]:
     out = []
     for name, atoms in context.structures().items():
         wanted = context.numbers(atoms)
@@ -94,12 +93,9 @@ def _turned(context: Context, matrix: Array) -> list[Deviation]:
         if wanted.stress is not None:
             stress = full_3x3_to_voigt_6_stress(matrix @ voigt_6_to_full_3x3_stress(wanted.stress) @ matrix.T)
         expected = Numbers(wanted.energy, wanted.forces @ matrix.T, stress)
-        out += context.differences(name, context.numbers(_apply(atoms, matrix)), expected, context.noise[name])
+        turned = atoms.copy()
+        if turn_cell:
+            turned.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
+        turned.positions = atoms.positions @ matrix.T
+        out += context.differences(name, context.numbers(turned), expected, context.noise[name])
     return out
-
-
-def _apply(atoms: Atoms, matrix: Array) -> Atoms:
-    turned = atoms.copy()
-    turned.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
-    turned.positions = atoms.positions @ matrix.T
-    return turned

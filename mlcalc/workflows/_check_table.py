@@ -73,8 +73,8 @@ CHECKS = (
     ),
     Check(
         "mirror",
-        "atoms and cell inverted; some networks are not mirror-symmetric by design",
-        "chiral features; left-handed cells",
+        "atoms inverted; some networks are not mirror-symmetric by design",
+        "chiral features",
         symmetry.mirror,
         judged=False,
     ),

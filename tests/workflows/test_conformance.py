@@ -4,15 +4,13 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-import mlcalc
-from mlcalc import MLCalculator, check
+from mlcalc import check
 from mlcalc.errors import WorkflowError
 from mlcalc.records import write_json
 from mlcalc.workflows import CHECK_NAMES, plot_check
@@ -69,27 +67,6 @@ def test_force_jump_of_ases_lennard_jones() -> None:
     assert f"at {cutoff:.3f} Å" in dimer.what
     smooth = LennardJones(sigma=sigma, epsilon=epsilon, rc=cutoff, ro=7.0, smooth=True)
     assert check(smooth, elements=["Ar"], only=["smoothness", "forces"]).passed
-
-
-def test_mlearn_holds_in_both_precisions() -> None:
-    single = check(MLCalculator("mlearn"), elements=["Mo"])
-    assert single.passed
-    assert status(single, "LAMMPS", "atomic stresses") == {"LAMMPS": "pass", "atomic stresses": "pass"}
-    names = ["noise", "forces", "stress", "rotation", "LAMMPS"]
-    double = check(MLCalculator("mlearn", dtype="float64"), elements=["Mo"], only=names)
-    assert double.passed
-    assert max(item.value for item in double["noise"].deviations) < 1e-9
-    assert max(item.value for item in double["forces"].deviations) < 1e-6
-    assert max(item.value for item in double["LAMMPS"].deviations) < 1e-8
-    assert single["noise"].value > 100 * double["noise"].value
-
-
-def test_elements_of_a_family_and_state_of_torch() -> None:
-    threads, kind = torch.get_num_threads(), torch.get_default_dtype()
-    report = check(MLCalculator("mlearn"), only=["net force"])
-    assert report.settings["elements"] == ["Li"]
-    assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, kind)
-    assert mlcalc.check is check
 
 
 class Shy(Calculator):
