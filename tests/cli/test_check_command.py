@@ -1,31 +1,12 @@
 """mlcalc check: table, files, exit status."""
 
 import json
-import sys
 from pathlib import Path
 
 import ase.io
-import pytest
 from ase.build import bulk
 
-from mlcalc import cli
-
 FEW = ("--only", "forces,stress,smoothness")
-
-
-@pytest.fixture
-def mlcalc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run ``mlcalc …`` in this process: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mlcalc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_status:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit_status.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_a_right_calculator_ends_with_zero(mlcalc, tmp_path: Path) -> None:
