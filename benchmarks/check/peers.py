@@ -72,10 +72,10 @@ def main() -> None:
             if " check " not in f" {done.stdout}":
                 raise SystemExit(f"{name} {elements}: {done.stderr[-2000:]}")
             print(f"$ mlcalc {' '.join(command[:-2])}    # {shown}", flush=True)
-            # Packages print what they like before the table.
+            # Packages print what they like before the table; where the files lie is of no use in a document.
             lines = done.stdout.splitlines()
             start = next(k for k, line in enumerate(lines) if line.split()[:2] == ["check", "status"])
-            print("\n".join(line.rstrip() for line in lines[start:]), "\n", flush=True)
+            print("\n".join(line.split(f"; {out}")[0].rstrip() for line in lines[start:]), "\n", flush=True)
 
 
 if __name__ == "__main__":
