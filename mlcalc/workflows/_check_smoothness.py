@@ -159,11 +159,13 @@ def _zoom(path: Path, a: float, b: float, limits: Array) -> list[tuple[float, fl
 def _jump(path: Path, centre: float, step: float) -> tuple[float, float]:
     """Return what cubics fitted left and right of ``centre`` differ by there, beyond their standard errors.
 
-    The noise is that of the points themselves: it is not the same everywhere.
+    The noise is that of the points themselves: it is not the same everywhere. Where the zoom ended is known within
+    the gap between both sides; curves that cross somewhere in it are a kink, which is no jump.
     """
     distance = step * np.arange(3, 3 + _SIDE)  # the jump may be an interval away from where the zoom ended
     basis = np.polynomial.polynomial.polyvander(distance / distance[-1], 3)
     variance = float(np.linalg.inv(basis.T @ basis)[0, 0])  # of the value at the centre, per variance of a point
+    gap = np.linspace(-1.0, 1.0, 13) * distance[0] / distance[-1]
     ends, spread = [], []
     for sign in (-1.0, 1.0):
         points = [path(float(centre + sign * item)) for item in distance]
@@ -171,8 +173,11 @@ def _jump(path: Path, centre: float, step: float) -> tuple[float, float]:
         middle = values.mean(axis=0)
         coefficients = np.linalg.lstsq(basis, values - middle, rcond=None)[0]
         residual = values - middle - basis @ coefficients
-        ends.append(coefficients[0] + middle)
+        ends.append(np.polynomial.polynomial.polyvander(sign * gap, 3) @ coefficients + middle)
         spread.append((residual**2).sum(axis=0) / (_SIDE - 4))
-    jump = np.abs(ends[1] - ends[0]) - _SIGNIFICANCE * np.sqrt(variance * (spread[0] + spread[1]))
+    difference = ends[1] - ends[0]
+    crossing = difference.min(axis=0) * difference.max(axis=0) <= 0
+    jump = np.where(crossing, 0.0, np.abs(difference).min(axis=0))
+    jump = jump - _SIGNIFICANCE * np.sqrt(variance * (spread[0] + spread[1]))
     jump = np.maximum(jump, 0.0)
     return float(jump[0]), float(jump[1:].max())

@@ -167,3 +167,11 @@ class PartialForces(Morse):
         super().calculate(atoms, properties, system_changes)
         if "stress" in properties:
             self.results["forces"] *= 0.5
+
+
+class Kinked(Morse):
+    """Right, but the force goes to zero at the cutoff as 14 eV/Å² times the distance to it, and stays there."""
+
+    def pair(self, r):
+        value, slope = super().pair(r)
+        return value - 7.0 * (r - CUTOFF) ** 2, slope - 14.0 * (r - CUTOFF)

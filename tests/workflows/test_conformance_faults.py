@@ -69,3 +69,8 @@ def test_noise_of_single_precision_is_measured() -> None:
 
 
 KINDS = {"double": broken.Morse, "single": broken.SinglePrecision}
+
+
+def test_a_steep_kink_of_the_force_is_no_jump() -> None:
+    report = check(broken.Kinked(), elements=["Cu"], only=["forces", "smoothness"])
+    assert report.passed, report["smoothness"].explanation
