@@ -1,6 +1,9 @@
 """Workflows that take any ASE calculator and return typed results."""
 
 from mlcalc.workflows._arrhenius import Arrhenius, fit_arrhenius
+from mlcalc.workflows._check_plots import plot_check
+from mlcalc.workflows._check_report import CheckItem, CheckReport
+from mlcalc.workflows._check_table import NAMES as CHECK_NAMES
 from mlcalc.workflows._diffusion_estimate import ElementDiffusion
 from mlcalc.workflows._diffusion_plots import plot_arrhenius, plot_diffusion
 from mlcalc.workflows._diffusion_trajectory import TrajectoryDiffusion, diffusion_from_trajectory
@@ -31,6 +34,7 @@ from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._qha_plots import plot_gruneisen, plot_qha
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
+from mlcalc.workflows.conformance import check
 from mlcalc.workflows.diffusion import DiffusionResult, diffusion
 from mlcalc.workflows.elasticity import ElasticResult, elastic
 from mlcalc.workflows.equation_of_state import EOSResult, eos
@@ -45,10 +49,13 @@ from mlcalc.workflows.rdf import RDF, radial_distribution
 from mlcalc.workflows.relaxation import RelaxResult, relax
 
 __all__ = [
+    "CHECK_NAMES",
     "MSD",
     "RDF",
     "Arrhenius",
     "Bands",
+    "CheckItem",
+    "CheckReport",
     "ConvergenceWarning",
     "DiffusionResult",
     "EOSFit",
@@ -71,6 +78,7 @@ __all__ = [
     "TrajectoryDiffusion",
     "WorkflowWarning",
     "analyse_phonons",
+    "check",
     "delta_gauge",
     "diffusion",
     "diffusion_from_trajectory",
@@ -90,6 +98,7 @@ __all__ = [
     "phonons",
     "plot_arrhenius",
     "plot_bands",
+    "plot_check",
     "plot_convergence",
     "plot_diffusion",
     "plot_elastic",

@@ -19,7 +19,7 @@ from mlcalc.records import describe_calculator, jsonable
 from mlcalc.workflows._heat_solver import PARAMETERS, fit, load_phono3py, solve, thinned
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
-from mlcalc.workflows.phonon import _forces, _repeats
+from mlcalc.workflows.phonon import _forces, supercell_repeats
 
 METHODS = ("rta", "lbte")
 
@@ -136,7 +136,7 @@ def heat_conduction(
     temperatures = np.atleast_1d(np.asarray(temperatures_k, dtype=np.float64))
     _check(displacement, pair_cutoff, temperatures, method, mesh)
     cell.set_constraint()
-    repeats = _repeats(cell, supercell, min_length)
+    repeats = supercell_repeats(cell, supercell, min_length)
     if "float32" in str(getattr(calculator, "dtype", "")):
         warnings.warn("third derivatives need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
     residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())

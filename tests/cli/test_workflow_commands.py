@@ -1,7 +1,6 @@
 """mlcalc relax, md, phonons from the command line: files, configuration, errors."""
 
 import json
-import sys
 from pathlib import Path
 
 import ase.io
@@ -11,28 +10,12 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlcalc import cli
 from mlcalc.deploy import export
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.registry import build
 from mlcalc.workflows import elastic, relax
 
 EMT_OPTION = ["--calculator", "ase.calculators.emt:EMT"]
-
-
-@pytest.fixture
-def mlcalc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run ``mlcalc …`` in this process: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mlcalc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_status:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit_status.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
