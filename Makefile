@@ -27,7 +27,7 @@ test: $(VENV)/.installed
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.installed
 	mkdocs build --strict
-	@echo "open site/index.html"
+	@echo "open site/index.html; for searching, python -m http.server -d site"
 
 # A fresh environment whenever the list of requirements changed; an interrupted installation leaves no stamp.
 $(VENV)/.installed: setup.py pyproject.toml
