@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.records import describe_calculator, structure_hash
-from mlcalc.workflows.phonon import displacement_forces
+from mlcalc.workflows._displacements import displacement_forces
 
 COARSER = 2.0 / 3.0  # of the mesh, to see how much its density matters
 ABSURD = 1e6  # W/(m K): no scattering at all

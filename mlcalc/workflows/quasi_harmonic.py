@@ -16,12 +16,13 @@ from phonopy.qha.core import QHA
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
+from mlcalc.workflows._displacements import supercell_repeats
 from mlcalc.workflows._eos_fit import FORMS
 from mlcalc.workflows._phonons_at_volumes import phonons_at_volumes
 from mlcalc.workflows._structures import as_atoms, require_periodic, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
 from mlcalc.workflows.equation_of_state import EOSResult, eos
-from mlcalc.workflows.phonon import PhononResult, supercell_repeats
+from mlcalc.workflows.phonon import PhononResult
 
 Array = NDArray[np.float64]
 QHA_FORMS = ("vinet", "birch_murnaghan", "murnaghan")  # phonopy's
