@@ -68,9 +68,17 @@ def fit(
 
 
 def thinned(solver: Any, mesh: float | Sequence[int]) -> list[int]:
-    """Return the numbers of a mesh of two thirds."""
+    """Return the numbers of a mesh of two thirds.
+
+    Raises:
+        WorkflowError: it is the same mesh.
+    """
     solver.mesh_numbers = mesh
-    return [max(1, round(COARSER * int(n))) for n in solver.mesh_numbers]
+    fine = [int(n) for n in solver.mesh_numbers]
+    coarse = [max(1, round(COARSER * n)) for n in fine]
+    if coarse == fine:
+        raise WorkflowError(f"there is no mesh coarser than {fine} to compare with: use a denser one, or no check_mesh")
+    return coarse
 
 
 def solve(

@@ -147,11 +147,12 @@ def heat_conduction(
             primitive_matrix=primitive_matrix,
             symprec=symprec,
         )
+    coarser = thinned(solver, mesh) if check_mesh else None
     drift, count = fit(solver, cell, calculator, repeats, displacement, pair_cutoff, symprec, out, progress)
 
     coarse = coarse_mesh = change = None
-    if check_mesh:
-        coarse, coarse_mesh = solve(solver, thinned(solver, mesh), temperatures, method, isotope)
+    if coarser is not None:
+        coarse, coarse_mesh = solve(solver, coarser, temperatures, method, isotope)
     kappa, fine_mesh = solve(solver, mesh, temperatures, method, isotope)
     if coarse is not None:
         ours, theirs = (np.trace(item, axis1=1, axis2=2) for item in (kappa, coarse))

@@ -177,6 +177,7 @@ def test_bad_input_is_refused() -> None:
         ({"displacement": 0.0}, "displacement"),
         ({"pair_cutoff": -1.0}, "pair_cutoff"),
         ({"mesh": (3, 3)}, "mesh is a length"),
+        ({"mesh": (1, 1, 1), "check_mesh": True}, r"no mesh coarser than \[1, 1, 1\]"),
         ({"supercell": (0, 1, 1)}, "supercell"),
     ]:
         with pytest.raises(WorkflowError, match=message):
