@@ -227,8 +227,10 @@ def grades_section(found: dict[str, dict[str, Any]]) -> str:
         )
     bins = max(len(row) for row in rows) - 3
     head = ["", *[f"bin {k + 1}" for k in range(bins)], "rank correlation: atoms, frames", "largest"]
-    return f"""Each file carries the statistics of its training frames ([extrapolation grade](../../../docs/potentials.md#extrapolation-grade);
-1 is the farthest in training). On the validation frames, in eight bins of equally many atoms, median grade: force RMSE in eV/Å:
+    page = "../../../docs/potentials.md#extrapolation-grade"
+    return f"""Each file carries the statistics of its training frames ([extrapolation grade]({page});
+1 is the farthest in training). On the validation frames, in eight bins of equally many atoms, median grade: force RMSE
+in eV/Å:
 
 {table(head, rows)}
 

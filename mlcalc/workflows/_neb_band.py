@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from ase.mep.neb import idpp_interpolate, interpolate
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import write_atomic
+from mlcalc.workflows._steps import load_arrays, save_arrays
 
 BAND = "neb.npz"
 INTERPOLATIONS = ("idpp", "linear")
@@ -121,32 +119,20 @@ def search(
 
 def save_band(folder: Path, identity: dict[str, Any], images: list[Atoms], climbing: bool, steps: int) -> None:
     """Keep the band where a killed run finds it."""
-    buffer = BytesIO()
-    np.savez(
-        buffer,
-        allow_pickle=False,
-        identity=np.array(json.dumps(identity, sort_keys=True)),
+    save_arrays(
+        folder / BAND,
+        identity,
         positions=np.array([image.positions for image in images]),
         climbing=np.array(climbing),
         steps=np.array(steps),
     )
-    write_atomic(folder / BAND, buffer.getvalue())
 
 
 def load_band(folder: Path, identity: dict[str, Any]) -> tuple[NDArray[np.float64], bool, int] | None:
     """Return positions (images, N, 3), whether the band climbed, and steps done; None without a kept band.
 
     Raises:
-        WorkflowError: the band belongs to another search.
+        WorkflowError: the band belongs to another search, or its file is damaged.
     """
-    if not (folder / BAND).exists():
-        return None
-    with np.load(folder / BAND, allow_pickle=False) as archive:
-        before = json.loads(str(archive["identity"]))
-        different = sorted(key for key in {*identity, *before} if before.get(key) != identity.get(key))
-        if different:
-            raise WorkflowError(
-                f"{folder} holds a band that differs in {', '.join(different)}: choose another folder, or resume=False "
-                "to start again"
-            )
-        return archive["positions"], bool(archive["climbing"]), int(archive["steps"])
+    kept = load_arrays(folder / BAND, identity)
+    return None if kept is None else (kept["positions"], bool(kept["climbing"]), int(kept["steps"]))

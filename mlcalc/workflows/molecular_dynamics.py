@@ -76,8 +76,12 @@ class MDResult:
         return float(np.polyfit(self.time_fs / 1000.0, self.total_ev / len(self.atoms), 1)[0])
 
     def frames(self, start_fs: float = 0.0) -> list[Atoms]:
-        """Read the trajectory from time ``start_fs`` on."""
-        return [frame for frame in iread(self.trajectory, ":") if frame.info["time_fs"] >= start_fs]
+        """Read the trajectory from time ``start_fs`` on; masses and constraints are those of ``atoms``."""
+        frames = [frame for frame in iread(self.trajectory, ":") if frame.info["time_fs"] >= start_fs]
+        for frame in frames:
+            frame.set_masses(self.atoms.get_masses())
+            frame.set_constraint(self.atoms.constraints)
+        return frames
 
     def rdf(
         self, *, start_fs: float = 0.0, r_max: float = 6.0, bins: int = 120, pair: tuple[str, str] | None = None
