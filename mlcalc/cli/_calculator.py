@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from mlcalc.errors import WorkflowError
+from mlcalc.files import is_model_file
 
 PotentialOption = Annotated[
     Optional[str], typer.Option("--potential", "-p", help="Name in the zoo, weights file or model file.")
@@ -92,7 +93,7 @@ def dynamics_calculator(
         WorkflowError: options that do not fit the engine.
     """
     check_choice(potential, calculator)
-    is_file = potential is not None and potential.endswith(".pt")
+    is_file = is_model_file(potential)
     precision = dtype or (None if potential is None or is_file else "float64")
     if engine != "lammps":
         return make_calculator(potential, calculator, precision, device), None
