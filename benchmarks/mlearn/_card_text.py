@@ -241,11 +241,13 @@ def speed_section(documents: list[dict[str, Any]]) -> str:
     if not documents:
         return "Not measured."
     rows = []
+    formats = all("format" in r for document in documents for r in document["results"])
     for document in documents:
         for r in document["results"]:
             rows.append(
                 [
                     r["engine"],
+                    *([r["format"]] if formats else []),
                     r["element"],
                     r["dtype"],
                     f"{r['atoms']}",
@@ -254,7 +256,20 @@ def speed_section(documents: list[dict[str, Any]]) -> str:
                     f"{100 * r['cpu_share']:.0f} %",
                 ]
             )
-    head = ["engine", "", "dtype", "atoms", "whole step", "list", "edges", "model", "rest", "rebuild", "CPU share"]
+    head = [
+        "engine",
+        *(["format"] if formats else []),
+        "",
+        "dtype",
+        "atoms",
+        "whole step",
+        "list",
+        "edges",
+        "model",
+        "rest",
+        "rebuild",
+        "CPU share",
+    ]
     machines = dict.fromkeys(
         f"{d['machine']['processor']}, torch {d['machine']['versions']['torch']}" for d in documents
     )
@@ -263,7 +278,7 @@ the neighbour list; `edges`: the graph of it; `model`: energies and gradients; `
 which a crystal needs. A CPU share below 100 % says that the machine was busy with something else: the times are too
 long then.
 
-{table(head, rows, left=3)}"""
+{table(head, rows, left=4 if formats else 3)}"""
 
 
 def drift_section(documents: list[dict[str, Any]]) -> str:
