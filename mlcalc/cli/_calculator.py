@@ -92,7 +92,11 @@ def dynamics_calculator(
         WorkflowError: options that do not fit the engine.
     """
     check_choice(potential, calculator)
-    is_file = potential is not None and potential.endswith(".pt")
+    is_file = False
+    if potential is not None:
+        from mlcalc.zoo import is_model_file
+
+        is_file = is_model_file(potential)
     precision = dtype or (None if potential is None or is_file else "float64")
     if engine != "lammps":
         return make_calculator(potential, calculator, precision, device), None

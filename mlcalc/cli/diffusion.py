@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         resume: Annotated[bool, typer.Option(help="Go on with runs in --out.")] = True,
         dtype: Annotated[
             Optional[str],
-            typer.Option(help="float32 or float64 for --potential; default: a .pt file's own, float64 for others."),
+            typer.Option(help="float32 or float64 for --potential; default: a model file's own, float64 for others."),
         ] = None,
         device: DeviceOption = None,
     ) -> None:

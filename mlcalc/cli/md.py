@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         rdf_max: Annotated[float, typer.Option(help="Largest distance of g(r), Å.")] = 6.0,
         dtype: Annotated[
             Optional[str],
-            typer.Option(help="float32 or float64 for --potential; default: a .pt file's own, float64 for others."),
+            typer.Option(help="float32 or float64 for --potential; default: a model file's own, float64 for others."),
         ] = None,
         device: DeviceOption = None,
     ) -> None:

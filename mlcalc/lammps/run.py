@@ -79,17 +79,19 @@ def model_file(potential: Any, folder: str | os.PathLike[str], dtype: str = "flo
     """Return a model file LAMMPS can read: ``potential`` itself if it is one, else its export into ``folder``.
 
     Args:
-        potential: path of a ``.pt`` file, or whatever ``mlcalc.load`` takes.
+        potential: path of a model file, or whatever ``mlcalc.load`` takes.
         folder: where an export goes.
         dtype: of an export, ``float32`` or ``float64``.
 
     Raises:
         ModelFileError: if a named file does not exist or is not a potential.
     """
-    if isinstance(potential, str | os.PathLike) and str(potential).endswith(".pt") and Path(potential).is_file():
-        return Path(potential).resolve()
     import mlcalc
     from mlcalc.deploy import export
+    from mlcalc.zoo import is_model_file
+
+    if is_model_file(potential) and Path(potential).is_file():
+        return Path(potential).resolve()
 
     loaded = mlcalc.load(potential)
     path = Path(folder).resolve() / "model.pt"

@@ -49,10 +49,10 @@ def lammps(context: Context) -> list[Deviation]:
 def _model(context: Context, folder: Path, dtype: str) -> Path:
     """Return a model file: that of the calculator, or its potential's export."""
     from mlcalc.deploy import export
-    from mlcalc.zoo import load
+    from mlcalc.zoo import is_model_file, load
 
     source = Path(str(context.calculator.parameters["potential"]))
-    if source.suffix == ".pt" and source.is_file():
+    if is_model_file(source) and source.is_file():
         return source.resolve()
     elements = sorted(set(context.cluster.get_chemical_symbols()))
     potential = load(context.calculator.potential, elements=elements)

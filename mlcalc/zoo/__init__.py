@@ -15,12 +15,17 @@ from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.precision import in_dtype, parse_dtype
 from mlcalc.zoo._entries import WEIGHTS, ZooEntry, find_entries
 
-__all__ = ["ZooEntry", "entries", "load"]
+__all__ = ["ZooEntry", "entries", "is_model_file", "load"]
 
 
 def entries() -> dict[str, ZooEntry]:
     """Return every potential that ships, by name."""
     return find_entries(WEIGHTS)
+
+
+def is_model_file(source: object) -> bool:
+    """Whether a name says that it is a model file, which has its number type for good in LAMMPS: ``.pt``, ``.pt2``."""
+    return isinstance(source, (str, os.PathLike)) and Path(source).suffix in (".pt", ".pt2")
 
 
 def load(
@@ -57,7 +62,7 @@ def _from_name_or_file(
     path = Path(source)
     if path.suffix == ".safetensors":
         return load_weights(path, dtype)
-    if path.suffix in (".pt", ".pt2"):
+    if is_model_file(path):
         return load_model(path, dtype)
     known = entries()
     entry = known.get(str(source))
