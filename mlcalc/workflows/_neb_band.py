@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import Trajectory
 from ase.mep import NEB
 from ase.mep.neb import idpp_interpolate, interpolate
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.workflows._steps import load_arrays, save_arrays
+from mlcalc.workflows._steps import damaged, load_arrays, save_arrays
 
 BAND = "neb.npz"
 INTERPOLATIONS = ("idpp", "linear")
@@ -126,6 +127,21 @@ def save_band(folder: Path, identity: dict[str, Any], images: list[Atoms], climb
         climbing=np.array(climbing),
         steps=np.array(steps),
     )
+
+
+def append_band(path: Path, images: Iterable[Atoms]) -> None:
+    """Write the images of one step behind those that are in a trajectory.
+
+    Raises:
+        WorkflowError: the file there is damaged.
+    """
+    try:
+        trajectory = Trajectory(path, "a")
+    except (ValueError, OSError) as error:  # what ASE raises for a file that is cut off
+        raise damaged(path, error) from error
+    with trajectory:
+        for image in images:
+            trajectory.write(image)
 
 
 def load_band(folder: Path, identity: dict[str, Any]) -> tuple[NDArray[np.float64], bool, int] | None:

@@ -42,7 +42,7 @@ class FinishedSteps:
             document = json.loads(self.path.read_text(encoding="utf-8"))
             then, records = dict(document["identity"]), list(document["steps"])
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, error) from error
         _refuse_another(self.path, then, self.identity)
         self.records = records
 
@@ -85,7 +85,7 @@ def read_archive(path: Path, note: str) -> tuple[dict[str, NDArray[Any]], dict[s
             arrays = {name: archive[name] for name in archive.files}
         return arrays, dict(json.loads(str(arrays.pop(note))))
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _refuse_another(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
@@ -96,7 +96,8 @@ def _refuse_another(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
         )
 
 
-def _damaged(path: Path, error: Exception) -> WorkflowError:
+def damaged(path: Path, error: Exception) -> WorkflowError:
+    """Return the error that names a file which cannot be read, and the way out."""
     return WorkflowError(
         f"{path} is damaged ({type(error).__name__}: {error}): delete it; the steps that it held are then done again"
     )
