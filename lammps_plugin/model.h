@@ -23,7 +23,8 @@ namespace mlcalc {
 // What a model file says about itself; Angstrom and eV.
 struct ModelInfo {
   std::string name, dtype, torch_version;
-  std::vector<std::string> elements, needs, inputs;
+  std::string program;    // torchscript or aotinductor
+  std::vector<std::string> elements, needs, inputs, outputs;
   std::vector<std::vector<std::string>> element_sets;    // empty: any elements may occur together
   double cutoff = 0.0;
   double min_distance = 0.0;    // closest pair in the training data, 0 if unknown
@@ -47,7 +48,11 @@ struct ModelGraph {
 struct ModelResult {
   const double *energies = nullptr;     // n_owned
   const double *gradients = nullptr;    // 3 n_edges, derivative of the owned atoms' energy on all ranks
+  const double *grades = nullptr;       // n_owned, null if the model has none
 };
+
+class Program;
+struct Reference;
 
 class Model {
  public:
@@ -56,6 +61,7 @@ class Model {
   ~Model();
 
   const ModelInfo &info() const { return information; }
+  bool has_grades() const;
   // Evaluate the reference structure in the file; throws std::runtime_error if the numbers are not those in the file.
   void self_check();
   // `exchanger` may be null: no other ranks. `inputs` are the per-structure inputs the model asks for.
@@ -71,9 +77,9 @@ class Model {
   };
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl;
   ModelInfo information;
+  std::unique_ptr<Reference> reference;
+  std::unique_ptr<Program> program;
 };
 
 // The version of libtorch this plugin runs with, "major.minor.patch".

@@ -29,7 +29,6 @@
 #include <exception>
 #include <limits>
 #include <stdexcept>
-#include <unordered_map>
 
 using namespace LAMMPS_NS;
 
@@ -39,6 +38,8 @@ namespace {
 constexpr double overlap_distance = 0.1;
 // Below this fraction of the closest pair in the training data a network extrapolates.
 constexpr double close_fraction = 0.8;
+// Above 1 lies what is farther from the training set than any part of it; validation frames reach 1.5.
+constexpr double default_grade_warn = 1.5;
 
 // "2.13" of "2.13.0", empty if there is no such thing.
 std::string major_minor(const std::string &version)
@@ -50,7 +51,8 @@ std::string major_minor(const std::string &version)
 
 }    // namespace
 
-PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(std::make_unique<mlcalc::ModelGraph>())
+PairMlcalc::PairMlcalc(LAMMPS *lmp) :
+    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity())
 {
   // pair_style hybrid reads these flags right after construction
   single_enable = 0;
@@ -60,6 +62,8 @@ PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(std::make_unique<mlcalc::
   unit_convert_flag = utils::get_supported_conversions(utils::ENERGY);
   no_virial_fdotr_compute = 1;    // the virial comes from edges
   centroidstressflag = CENTROID_AVAIL;
+  nextra = 1;
+  pvector = largest_grade;
 }
 
 PairMlcalc::~PairMlcalc()
@@ -68,6 +72,8 @@ PairMlcalc::~PairMlcalc()
     memory->destroy(setflag);
     memory->destroy(cutsq);
   }
+  memory->destroy(grades);
+  pvector = nullptr;    // not ours to free
 }
 
 void PairMlcalc::allocate()
@@ -88,13 +94,19 @@ void PairMlcalc::settings(int narg, char **arg)
     if (key == "timing" && k + 1 < narg) {
       timing = utils::logical(FLERR, arg[k + 1], false, lmp) != 0;
       k += 2;
+    } else if ((key == "grade_warn" || key == "grade_stop") && k + 1 < narg) {
+      double &threshold = key == "grade_warn" ? grade_warn : grade_stop;
+      threshold = strcmp(arg[k + 1], "no") == 0 ? std::numeric_limits<double>::infinity()
+                                                : utils::numeric(FLERR, arg[k + 1], false, lmp);
+      asked_for_grades = true;
+      k += 2;
     } else if (key == "input" && k + 2 < narg) {
       inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
       k += 3;
     } else
       error->all(FLERR,
-                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no' and 'input NAME "
-                 "VALUE'. The model file goes to pair_coeff.",
+                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no', 'grade_warn|grade_stop "
+                 "VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
                  key);
   }
 }
@@ -134,6 +146,8 @@ void PairMlcalc::load(const std::string &path)
   if (comm->me == 0 && major_minor(info.torch_version) != major_minor(running))
     error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", path,
                    info.torch_version, running);
+  if (asked_for_grades && !model->has_grades())
+    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade", path);
   for (const auto &input : inputs)
     if (std::find(info.inputs.begin(), info.inputs.end(), input.first) == info.inputs.end())
       error->all(FLERR, "pair mlcalc: {} takes no input '{}'", path, input.first);
@@ -211,8 +225,9 @@ void PairMlcalc::init_style()
   comm_forward = comm_reverse = width;
   force->pair->comm_forward = MAX(force->pair->comm_forward, width);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
-  mapped_at = -1;
+  graph.forget();
   warn_close = model->info().min_distance > 0.0;
+  warn_grade = model->has_grades() && std::isfinite(grade_warn);
 }
 
 double PairMlcalc::init_one(int i, int j)
@@ -265,103 +280,20 @@ void PairMlcalc::read_restart_settings(FILE *file)
 
 /* ---------------------------------------------------------------------- one step */
 
-// All images of an atom share one node: that of the owned atom if it lives here, else that of its first ghost.
-void PairMlcalc::map_atoms()
+// This rank's closest pair must not overlap; the first step of a run at which the closest pair of all ranks is closer
+// than the potential knows gets a warning.
+void PairMlcalc::check_distance()
 {
-  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
-  std::unordered_map<tagint, int> first;
-  first.reserve(nall);
-  representative.resize(nall);
-  for (int i = 0; i < nall; ++i) representative[i] = first.try_emplace(atom->tag[i], i).first->second;
-
-  node_of.assign(nall, -1);
-  atom_of_node.clear();
-  for (int ii = 0; ii < list->inum; ++ii) {
-    const int i = list->ilist[ii];
-    if (species_of_type[atom->type[i]] < 0) continue;
-    node_of[i] = static_cast<int64_t>(atom_of_node.size());
-    atom_of_node.push_back(i);
-  }
-  graph->n_owned = static_cast<int64_t>(atom_of_node.size());
-  mapped_at = neighbor->lastcall;
-  mapped_local = nlocal;
-  mapped_ghost = atom->nghost;
-}
-
-void PairMlcalc::build_edges()
-{
-  double *const *const x = atom->x;
-  const int *const type = atom->type;
-  const double cutoff = model->info().cutoff, cutoff_squared = cutoff * cutoff;
-
-  // forget the foreign nodes of the last step
-  for (size_t n = graph->n_owned; n < atom_of_node.size(); ++n) node_of[atom_of_node[n]] = -1;
-  atom_of_node.resize(graph->n_owned);
-  int64_t most = 0;
-  for (int ii = 0; ii < list->inum; ++ii) most += list->numneigh[list->ilist[ii]];
-  graph->reserve(most);
-  if (static_cast<int64_t>(neighbour_atom.size()) < graph->stride) neighbour_atom.resize(graph->stride);
-
-  int64_t *const centres = graph->index.data(), *const neighbours = centres + graph->stride;
-  double *vector = graph->vectors.data();
-  double closest = std::numeric_limits<double>::infinity();
-  int closest_i = 0, closest_j = 0;
-  int64_t edges = 0;
-  for (int64_t node = 0; node < graph->n_owned; ++node) {
-    const int i = atom_of_node[node];
-    const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
-    const int *const neighbour_list = list->firstneigh[i];
-    for (int jj = 0; jj < list->numneigh[i]; ++jj) {
-      const int j = neighbour_list[jj] & NEIGHMASK;
-      const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
-      const double r_squared = dx * dx + dy * dy + dz * dz;
-      if (r_squared >= cutoff_squared || species_of_type[type[j]] < 0) continue;
-      if (r_squared < closest) {
-        closest = r_squared;
-        closest_i = i;
-        closest_j = j;
-      }
-      const int k = representative[j];
-      if (node_of[k] < 0) {
-        node_of[k] = static_cast<int64_t>(atom_of_node.size());
-        atom_of_node.push_back(k);
-      }
-      centres[edges] = node;
-      neighbours[edges] = node_of[k];
-      neighbour_atom[edges] = j;
-      vector[0] = dx;
-      vector[1] = dy;
-      vector[2] = dz;
-      vector += 3;
-      ++edges;
-    }
-  }
-  graph->n_edges = edges;
-  graph->n_nodes = static_cast<int64_t>(atom_of_node.size());
-  graph->species.resize(graph->n_nodes);
-  for (int64_t n = 0; n < graph->n_nodes; ++n) graph->species[n] = species_of_type[type[atom_of_node[n]]];
-  if (graph->n_nodes == 0) {
-    // A rank without atoms still takes part in every exchange. Give the model a foreign node of the right kind, so that
-    // it goes the way it goes on the other ranks.
-    graph->n_nodes = 1;
-    graph->species.assign(1, *std::max_element(species_of_type.begin(), species_of_type.end()));
-  }
-  check_distance(std::sqrt(closest), closest_i, closest_j);
-}
-
-// Atoms i and j of this rank's closest pair must not overlap; the first step of a run at which the closest pair of all
-// ranks is closer than the potential knows gets a warning.
-void PairMlcalc::check_distance(double distance, int i, int j)
-{
+  const double distance = graph.closest;
+  const int i = graph.closest_i, j = graph.closest_j;
   const auto pair = [](tagint a, tagint b) {
     return a == b ? fmt::format("atom ID {} and its own image", a)
                   : fmt::format("atom IDs {} and {}", std::min(a, b), std::max(a, b));
   };
   if (distance < overlap_distance)
-    error->one(FLERR,
-               "pair mlcalc: {} are on top of each other ({:.4f} Angstrom) at step {}: remove duplicates (also across a "
-               "periodic boundary), or check the units of the positions and the time step",
-               pair(atom->tag[i], atom->tag[j]), distance, update->ntimestep);
+    stop(fmt::format("{} are on top of each other ({:.4f} Angstrom) at step {}: remove duplicates (also across a "
+                     "periodic boundary), or check the units of the positions and the time step",
+                     pair(atom->tag[i], atom->tag[j]), distance, update->ntimestep));
   if (!warn_close) return;
   const double known = model->info().min_distance;
   struct {
@@ -384,28 +316,71 @@ void PairMlcalc::check_distance(double distance, int i, int j)
                    pair(tags[0], tags[1]), least.distance, update->ntimestep, known);
 }
 
+void PairMlcalc::reserve_grades()
+{
+  if (grades && atom->nmax <= n_grades) return;
+  memory->destroy(grades);
+  n_grades = atom->nmax;
+  memory->create(grades, n_grades, "pair:grades");
+  std::fill_n(grades, n_grades, 0.0);
+}
+
+// Keep grades for those who ask, warn once in a run, stop where the user wants it.
+void PairMlcalc::check_grades(const double *values)
+{
+  reserve_grades();
+  std::fill_n(grades, n_grades, 0.0);
+  struct {
+    double grade;
+    int rank;
+  } mine = {0.0, comm->me}, most;
+  int where = 0;
+  for (int64_t n = 0; n < graph.n_owned(); ++n) {
+    const int i = graph.atom_of_node(n);
+    grades[i] = values[n];
+    if (values[n] > mine.grade) {
+      mine.grade = values[n];
+      where = i;
+    }
+  }
+  MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
+  largest_grade[0] = comm->me == 0 ? most.grade : 0.0;    // compute pair adds up the ranks
+  const bool warn = warn_grade && most.grade > grade_warn;
+  if (!warn && !(most.grade > grade_stop)) return;
+  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
+  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
+  if (most.grade > grade_stop)
+    error->all(FLERR, "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_stop {:g}", tag,
+               most.grade, update->ntimestep, grade_stop);
+  warn_grade = false;
+  if (comm->me == 0)
+    error->warning(FLERR,
+                   "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_warn {:g} (1 is the "
+                   "farthest in training): energies and forces are extrapolations (one warning per run)",
+                   tag, most.grade, update->ntimestep, grade_warn);
+}
+
 void PairMlcalc::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
   const double start = platform::walltime();
-  if (neighbor->ago == 0 || mapped_at != neighbor->lastcall || mapped_local != atom->nlocal ||
-      mapped_ghost != atom->nghost)
-    map_atoms();
-  build_edges();
+  graph.update(list, species_of_type, model->info().cutoff);
+  check_distance();
 
   const double edges_done = platform::walltime();
   mlcalc::ModelResult result;
   std::string problem;
   try {
     mlcalc::Model::Threads threads(comm->nthreads);
-    result = model->evaluate(*graph, comm->nprocs > 1 ? this : nullptr, inputs);
+    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 ? this : nullptr, inputs);
   } catch (const std::exception &exception) {
     problem = exception.what();
   }
-  if (!problem.empty()) error->one(FLERR, "pair mlcalc: the model failed: " + problem);
+  if (!problem.empty()) stop("the model failed: " + problem);
 
   const double model_done = platform::walltime();
   tally(result.energies, result.gradients);
+  if (result.grades) check_grades(result.grades);
   if (timing) {
     ++timed_steps;
     edge_time += edges_done - start;
@@ -420,16 +395,16 @@ void PairMlcalc::tally(const double *energies, const double *gradients)
 {
   double *const *const f = atom->f;
   double total = 0.0;
-  for (int64_t n = 0; n < graph->n_owned; ++n) total += energies[n];
+  for (int64_t n = 0; n < graph.n_owned(); ++n) total += energies[n];
   if (eflag_global) eng_vdwl += energy_scale * total;
   if (eflag_atom)
-    for (int64_t n = 0; n < graph->n_owned; ++n) eatom[atom_of_node[n]] += energy_scale * energies[n];
+    for (int64_t n = 0; n < graph.n_owned(); ++n) eatom[graph.atom_of_node(n)] += energy_scale * energies[n];
 
   double w[3][3] = {};
   double check = total;
-  for (int64_t e = 0; e < graph->n_edges; ++e) {
-    const int i = atom_of_node[graph->index[e]], j = neighbour_atom[e];
-    const double *const r = &graph->vectors[3 * e];
+  for (int64_t e = 0; e < graph.n_edges(); ++e) {
+    const int i = graph.centre(e), j = graph.neighbour(e);
+    const double *const r = graph.vector(e);
     double g[3];
     for (int a = 0; a < 3; ++a) {
       g[a] = energy_scale * gradients[3 * e + a];
@@ -468,26 +443,36 @@ void PairMlcalc::tally(const double *energies, const double *gradients)
   }
 }
 
+// End the run from this rank alone. LAMMPS' own message can get lost when the other ranks are killed at once.
+void PairMlcalc::stop(const std::string &message)
+{
+  if (comm->nprocs > 1) {
+    std::fprintf(stderr, "ERROR on proc %d: pair mlcalc: %s\n", comm->me, message.c_str());
+    std::fflush(stderr);
+    platform::usleep(100000);
+  }
+  error->one(FLERR, "pair mlcalc: " + message);
+}
+
 void PairMlcalc::not_finite(const double *energies, const double *gradients)
 {
-  for (int64_t n = 0; n < graph->n_owned; ++n)
+  for (int64_t n = 0; n < graph.n_owned(); ++n)
     if (!std::isfinite(energies[n]))
-      error->one(FLERR, "pair mlcalc: the energy of atom ID {} is {} at step {}; is it too close to another atom?",
-                 atom->tag[atom_of_node[n]], energies[n], update->ntimestep);
-  for (int64_t e = 0; e < graph->n_edges; ++e)
+      stop(fmt::format("the energy of atom ID {} is {} at step {}; is it too close to another atom?",
+                       atom->tag[graph.atom_of_node(n)], energies[n], update->ntimestep));
+  for (int64_t e = 0; e < graph.n_edges(); ++e)
     for (int a = 0; a < 3; ++a)
       if (!std::isfinite(gradients[3 * e + a]))
-        error->one(FLERR, "pair mlcalc: the force between atom IDs {} and {} is {} at step {}",
-                   atom->tag[atom_of_node[graph->index[e]]], atom->tag[neighbour_atom[e]], gradients[3 * e + a],
-                   update->ntimestep);
-  error->one(FLERR, "pair mlcalc: energies or forces overflow at step {}", update->ntimestep);
+        stop(fmt::format("the force between atom IDs {} and {} is {} at step {}", atom->tag[graph.centre(e)],
+                         atom->tag[graph.neighbour(e)], gradients[3 * e + a], update->ntimestep));
+  stop(fmt::format("energies or forces overflow at step {}", update->ntimestep));
 }
 
 /* ---------------------------------------------------------------------- features between ranks */
 
 int64_t PairMlcalc::owned() const
 {
-  return graph->n_owned;
+  return graph.n_owned();
 }
 
 int64_t PairMlcalc::width_limit() const
@@ -495,76 +480,38 @@ int64_t PairMlcalc::width_limit() const
   return model->info().exchange_width;
 }
 
-// Ghosts pass on what they receive (corners travel through faces), so every ghost has a row in transit, not only the
-// foreign nodes.
 void PairMlcalc::forward(double *rows, int64_t width)
 {
   const double start = platform::walltime();
-  node_rows = rows;
-  row_width = static_cast<int>(width);
-  ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
-  comm->forward_comm(this, row_width);
-  for (int64_t n = graph->n_owned; n < static_cast<int64_t>(atom_of_node.size()); ++n)
-    std::copy_n(&ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width], row_width,
-                rows + n * row_width);
+  graph.forward(this, rows, static_cast<int>(width));
   exchange_time += platform::walltime() - start;
 }
 
 void PairMlcalc::reverse(double *rows, int64_t width)
 {
   const double start = platform::walltime();
-  node_rows = rows;
-  row_width = static_cast<int>(width);
-  ghost_rows.assign(static_cast<size_t>(atom->nghost) * row_width, 0.0);
-  for (int64_t n = graph->n_owned; n < static_cast<int64_t>(atom_of_node.size()); ++n)
-    std::copy_n(rows + n * row_width, row_width,
-                &ghost_rows[static_cast<size_t>(atom_of_node[n] - atom->nlocal) * row_width]);
-  comm->reverse_comm(this, row_width);
+  graph.reverse(this, rows, static_cast<int>(width));
   exchange_time += platform::walltime() - start;
 }
 
 int PairMlcalc::pack_forward_comm(int n, int *indices, double *buffer, int, int *)
 {
-  double *to = buffer;
-  for (int k = 0; k < n; ++k, to += row_width) {
-    const int i = indices[k];
-    if (i >= atom->nlocal)
-      std::copy_n(&ghost_rows[static_cast<size_t>(i - atom->nlocal) * row_width], row_width, to);
-    else if (node_of[i] >= 0)
-      std::copy_n(node_rows + node_of[i] * row_width, row_width, to);
-    else
-      std::fill_n(to, row_width, 0.0);
-  }
-  return n * row_width;
+  return graph.pack_forward(n, indices, buffer);
 }
 
 void PairMlcalc::unpack_forward_comm(int n, int first, double *buffer)
 {
-  std::copy_n(buffer, static_cast<size_t>(n) * row_width,
-              ghost_rows.data() + static_cast<size_t>(first - atom->nlocal) * row_width);
+  graph.unpack_forward(n, first, buffer);
 }
 
 int PairMlcalc::pack_reverse_comm(int n, int first, double *buffer)
 {
-  std::copy_n(ghost_rows.data() + static_cast<size_t>(first - atom->nlocal) * row_width,
-              static_cast<size_t>(n) * row_width, buffer);
-  return n * row_width;
+  return graph.pack_reverse(n, first, buffer);
 }
 
 void PairMlcalc::unpack_reverse_comm(int n, int *indices, double *buffer)
 {
-  const double *from = buffer;
-  for (int k = 0; k < n; ++k, from += row_width) {
-    const int i = indices[k];
-    double *to;
-    if (i >= atom->nlocal)
-      to = &ghost_rows[static_cast<size_t>(i - atom->nlocal) * row_width];
-    else if (node_of[i] >= 0)
-      to = node_rows + node_of[i] * row_width;
-    else
-      continue;
-    for (int a = 0; a < row_width; ++a) to[a] += from[a];
-  }
+  graph.unpack_reverse(n, indices, buffer);
 }
 
 /* ---------------------------------------------------------------------- reports */
@@ -587,11 +534,27 @@ void PairMlcalc::finish()
   edge_time = model_time = exchange_time = tally_time = 0.0;
 }
 
+// For `fix pair N mlcalc grade 1`, which also asks for "grade_flag".
+void *PairMlcalc::extract(const char *name, int &dim)
+{
+  dim = 0;
+  return strcmp(name, "grade_flag") == 0 ? &grade_flag : nullptr;
+}
+
+void *PairMlcalc::extract_peratom(const char *name, int &columns)
+{
+  columns = 0;
+  if (strcmp(name, "grade") != 0) return nullptr;
+  if (model && !model->has_grades())
+    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade",
+               model->info().name);
+  reserve_grades();
+  return grades;
+}
+
 double PairMlcalc::memory_usage()
 {
-  return Pair::memory_usage() + static_cast<double>(graph->vectors.capacity() + ghost_rows.capacity()) * sizeof(double) +
-      static_cast<double>(graph->index.capacity() + node_of.capacity()) * sizeof(int64_t) +
-      static_cast<double>(neighbour_atom.capacity() + representative.capacity()) * sizeof(int);
+  return Pair::memory_usage() + graph.memory_usage() + static_cast<double>(n_grades) * sizeof(double);
 }
 
 // What plugin.cpp looks for in this library.

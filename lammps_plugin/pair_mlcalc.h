@@ -10,6 +10,7 @@
 #ifndef LMP_PAIR_MLCALC_H
 #define LMP_PAIR_MLCALC_H
 
+#include "atom_graph.h"
 #include "exchange.h"
 #include "pair.h"
 
@@ -20,7 +21,6 @@
 
 namespace mlcalc {
 class Model;
-struct ModelGraph;
 }    // namespace mlcalc
 
 namespace LAMMPS_NS {
@@ -44,6 +44,8 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   void unpack_forward_comm(int, int, double *) override;
   int pack_reverse_comm(int, int, double *) override;
   void unpack_reverse_comm(int, int *, double *) override;
+  void *extract(const char *, int &) override;
+  void *extract_peratom(const char *, int &) override;
   double memory_usage() override;
 
  private:
@@ -57,31 +59,27 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   void agree(const std::string &problem);
   void load(const std::string &path);
   void map_types(int narg, char **arg);
-  void map_atoms();
-  void build_edges();
-  void check_distance(double distance, int i, int j);
+  void check_distance();
+  void reserve_grades();
+  void check_grades(const double *values);
   void tally(const double *energies, const double *gradients);
+  [[noreturn]] void stop(const std::string &message);
   [[noreturn]] void not_finite(const double *energies, const double *gradients);
 
   std::unique_ptr<mlcalc::Model> model;
-  std::unique_ptr<mlcalc::ModelGraph> graph;
+  AtomGraph graph;
   std::vector<int> species_of_type;            // index into the model's elements, -1 for NULL
   std::map<std::string, double> inputs;        // per-structure inputs
   double energy_scale = 1.0;                   // LAMMPS energy units per eV
-  bool warn_close = false;                     // until a run has been warned of extrapolation
+  bool warn_close = false;                     // until a run has been warned of close atoms
 
-  // LAMMPS atoms and the model's nodes
-  std::vector<int> representative;     // of all images of an atom: the owned one, or the first ghost
-  std::vector<int64_t> node_of;        // node of a representative, -1 if it has none
-  std::vector<int> atom_of_node;       // back
-  std::vector<int> neighbour_atom;     // LAMMPS atom at the end of each edge
-  bigint mapped_at = -1;               // step of the neighbour list the map belongs to
-  int mapped_local = -1, mapped_ghost = -1;
-
-  // rows in transit, see forward() and reverse()
-  double *node_rows = nullptr;
-  std::vector<double> ghost_rows;
-  int row_width = 0;
+  // extrapolation grades; thresholds are infinite where there is none
+  double grade_warn, grade_stop;
+  bool asked_for_grades = false;
+  bool warn_grade = false;    // until a run has been warned of a grade
+  double *grades = nullptr;
+  int n_grades = 0, grade_flag = 0;    // see extract_peratom()
+  double largest_grade[1] = {0.0};     // what compute pair shows
 
   bool timing = false;
   bigint timed_steps = 0;

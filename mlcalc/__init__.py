@@ -1,7 +1,7 @@
 """Trained neural potentials as ASE calculators and LAMMPS pair styles.
 
-``from mlcalc import MLCalculator, load`` is all that most scripts need. Both are imported on first use, so that
-``import mlcalc`` does not load torch.
+``from mlcalc import MLCalculator, load`` is all that most scripts need; ``check`` tests any ASE calculator. All are
+imported on first use, so that ``import mlcalc`` does not load torch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcalc.calculators.ase import MLCalculator
+    from mlcalc.workflows import check
     from mlcalc.zoo import load
 
     __version__: str
 
-__all__ = ["MLCalculator", "__version__", "load"]
+__all__ = ["MLCalculator", "__version__", "check", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from mlcalc.zoo import load
 
         return load
+    if name == "check":
+        from mlcalc.workflows import check
+
+        return check
     if name == "__version__":
         from importlib.metadata import version
 

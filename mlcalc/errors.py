@@ -23,6 +23,14 @@ class OverlapError(MlcalcError, ValueError):
     """Atoms lie (almost) on top of each other."""
 
 
+class ExtrapolationError(MlcalcError, ValueError):
+    """Atoms' environments lie farther from the training set than the user allows."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """Atoms' environments lie far from the training set: energies and forces are extrapolations."""
+
+
 class ModelFileError(MlcalcError, ValueError):
     """A model file is missing, damaged, foreign, or does not reproduce its own reference."""
 

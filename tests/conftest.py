@@ -56,3 +56,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"lammps", "lammps_plugin", "cli"} & set(item.path.relative_to(ROOT).parts) or "docs" in item.path.name:
             item.add_marker(pytest.mark.xdist_group("mpi"))
+
+
+@pytest.fixture(scope="session")
+def compiled_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same potential as TorchScript and AOTInductor file: two layers, two elements, graded, float64.
+
+    Compiling takes most of a minute; tests that use it stay on one worker (group ``mpi``).
+    """
+    import torch
+    from ase.build import bulk
+
+    from mlcalc.deploy import export
+    from mlcalc.graphs import build_graph
+    from mlcalc.potentials import PotentialInfo, build
+    from mlcalc.training.extrapolation import fit_grade
+
+    torch.manual_seed(11)
+    info = PotentialInfo(elements=("Si", "Mo"), cutoff=4.0, layers=2, name="small")
+    network = {"layers": 2, "channels": 4, "l_max": 2, "correlation": 2}
+    potential = build({"architecture": "equivariant", "network": network, "zbl": True}, info, torch.float64)
+    potential.set_energies([-1.0, -2.0], 0.7)
+    structures = []
+    for seed in range(4):
+        atoms = bulk("Si", cubic=True)
+        atoms.rattle(0.2, seed=seed)
+        atoms.symbols[seed::2] = "Mo"
+        structures.append(build_graph(atoms, info.elements, info.cutoff))
+    graded = fit_grade(potential, structures, landmarks=4)
+    folder = tmp_path_factory.mktemp("compiled")
+    files = folder / "small.pt", folder / "small.pt2"
+    for file in files:
+        export(graded, file, "float64")
+    return files

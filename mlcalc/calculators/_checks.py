@@ -10,7 +10,14 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
-from mlcalc.errors import MlcalcError, NonFiniteError, OverlapError, UnknownElementError
+from mlcalc.errors import (
+    ExtrapolationError,
+    ExtrapolationWarning,
+    MlcalcError,
+    NonFiniteError,
+    OverlapError,
+    UnknownElementError,
+)
 from mlcalc.graphs.neighbors import name_atoms
 from mlcalc.potentials.base import PotentialInfo
 
@@ -18,6 +25,8 @@ from mlcalc.potentials.base import PotentialInfo
 OVERLAP = 0.1
 # Below this fraction of the closest pair in the training data a network extrapolates.
 CLOSE = 0.8
+# Grades above 1 are farther from the training set than any part of it; validation frames reach 1.5.
+GRADE_WARN = 1.5
 
 
 def check_mixture(numbers: NDArray[np.int64], info: PotentialInfo) -> None:
@@ -63,6 +72,36 @@ def check_distances(
             stacklevel=4,
         )
     return True
+
+
+def check_grades(
+    grades: NDArray[np.float64], warn_above: float | None, stop_above: float | None, info: PotentialInfo, warn: bool
+) -> bool:
+    """Return whether some extrapolation grade (N,) is above ``warn_above``; if so, and asked, warn.
+
+    Raises:
+        ExtrapolationError: a grade is above ``stop_above`` (atoms named).
+    """
+    largest = grades.max(initial=0.0)
+    if stop_above is not None and largest > stop_above:
+        raise ExtrapolationError(f"extrapolation grades above {stop_above:g}: {_graded(grades, stop_above)}")
+    if warn_above is None or largest <= warn_above:
+        return False
+    if warn:
+        warnings.warn(
+            f"{info.name or 'the potential'} extrapolates (grades above {warn_above:g}; 1 is the farthest in "
+            f"training): {_graded(grades, warn_above)}; do not trust energies and forces",
+            ExtrapolationWarning,
+            stacklevel=5,
+        )
+    return True
+
+
+def _graded(grades: NDArray[np.float64], limit: float, most: int = 5) -> str:
+    above = np.flatnonzero(grades > limit)
+    worst = above[np.argsort(-grades[above], kind="stable")][:most]
+    named = ", ".join(f"atom {k} ({grades[k]:.2f})" for k in worst)
+    return named + (f" and {len(above) - most} more" if len(above) > most else "")
 
 
 def _pairs(edge_index: NDArray[np.int64], squared: NDArray[np.float64], limit: float, most: int = 5) -> str:

@@ -25,7 +25,15 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcalc.calculators._checks import check_distances, check_finite, check_mixture, read_inputs
+from mlcalc.calculators._checks import (
+    GRADE_WARN,
+    check_distances,
+    check_finite,
+    check_grades,
+    check_mixture,
+    read_inputs,
+)
+from mlcalc.errors import SettingsError
 from mlcalc.graphs import Graph, VerletList, species_indices
 from mlcalc.graphs.build import assemble
 from mlcalc.potentials.base import Potential, PotentialInfo
@@ -35,11 +43,12 @@ from mlcalc.potentials.precision import dtype_name
 
 @dataclass
 class _Evaluation:
-    """What is known about the current structure: its graph in float64, and g_e = ∂E/∂r_e once it was wanted."""
+    """What is known about the current structure: its graph in float64, g_e = ∂E/∂r_e once it was wanted, grades."""
 
     graph: Graph
     volume: float | None
     gradients: Tensor | None = None
+    grades: NDArray[np.float64] | None = None
 
 
 class MLCalculator(Calculator):
@@ -48,6 +57,8 @@ class MLCalculator(Calculator):
     ``atoms.calc = MLCalculator("mlearn")`` gives energy, free_energy and energies (eV), forces (eV/Å), and with three
     periodic axes stress and stresses (eV/Å³, tension positive, xx, yy, zz, yz, xz, xy). ``stresses`` (N, 6) are
     symmetrised shares of the atoms that sum to ``stress``: −W_i/V with W_i = −½ Σ r_e ⊗ g_e over the edges of an atom.
+    ``calc.get_property("extrapolation_grades", atoms)`` (N,) tells how far each atom's environment lies from the
+    training set, where 1 is the farthest in training; a property of mlcalc's own, and computed for every structure.
 
     Only what is asked is computed: an energy costs no gradient, and forces, stress and stresses of one structure share
     one. Results are kept until positions, numbers, cell, pbc or an input that the potential reads from ``atoms.info``
@@ -60,6 +71,8 @@ class MLCalculator(Calculator):
             in any case, energies and forces are summed in float64.
         device: where the potential runs, ``"cpu"``, ``"cuda"``, ….
         skin: of the Verlet list, Å; it only affects speed. 0 searches neighbours anew for every structure.
+        grade_warn: warn of atoms with a larger extrapolation grade; None does not.
+        grade_stop: raise ``ExtrapolationError`` for atoms with a larger grade; None does not.
 
     Attributes:
         potential: the private copy.
@@ -67,7 +80,7 @@ class MLCalculator(Calculator):
 
     Raises:
         ModelFileError: the potential cannot be found or loaded.
-        SettingsError: unknown dtype.
+        SettingsError: unknown dtype, or a ``grade_stop`` for a potential without grades.
         ValueError: negative skin.
     """
 
@@ -80,6 +93,8 @@ class MLCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "cpu",
         skin: float = 1.0,
+        grade_warn: float | None = GRADE_WARN,
+        grade_stop: float | None = None,
     ) -> None:
         super().__init__()
         from mlcalc.zoo import load
@@ -100,8 +115,18 @@ class MLCalculator(Calculator):
             device=str(self.device),
             skin=float(skin),
         )
+        self.grade_warn, self.grade_stop = grade_warn, grade_stop
+        self._graded = "grade" in self.info.outputs
+        if self._graded:
+            self.implemented_properties = [*type(self).implemented_properties, "extrapolation_grades"]
+        elif grade_stop is not None:
+            raise SettingsError(
+                f"{self.info.name or 'the potential'} has no extrapolation grades for grade_stop to look at; make a "
+                "file that has: mlcalc grade"
+            )
         self._evaluation: _Evaluation | None = None
         self._warned = False
+        self._warned_of_grade = False
 
     @property
     def info(self) -> PotentialInfo:
@@ -148,6 +173,7 @@ class MLCalculator(Calculator):
             NonFiniteError: positions, cell, energies or forces are NaN or infinite (atoms named).
             UnknownElementError: an element or a mixture the potential does not know (atoms named).
             OverlapError: atoms on top of each other (pairs named).
+            ExtrapolationError: an atom's extrapolation grade is above ``grade_stop`` (atoms named).
             MlcalcError: an input that the potential reads from ``atoms.info`` is missing.
         """
         unknown = [name for name in properties if name not in self.implemented_properties]
@@ -169,13 +195,15 @@ class MLCalculator(Calculator):
             )
         if not {"forces", "stress", "stresses"}.isdisjoint(properties):
             if now.gradients is None:
-                now.gradients = self._evaluate(now.graph)
+                now.gradients = self._evaluate(now)
             if now.volume is not None and "stress" in properties:
                 self.results["stress"] = _voigt(strain_derivative(now.gradients, now.graph)[0] / now.volume)
             if now.volume is not None and "stresses" in properties:
                 self.results["stresses"] = _voigt(-atomic_virials(now.gradients, now.graph) / now.volume)
         elif "energy" not in self.results:
-            self._evaluate_energy(now.graph)
+            self._evaluate_energy(now)
+        if "extrapolation_grades" in properties and now.grades is not None:
+            self.results["extrapolation_grades"] = now.grades
 
     def _look_at(self, atoms: Atoms) -> _Evaluation:
         """Check a structure and build its graph."""
@@ -189,22 +217,39 @@ class MLCalculator(Calculator):
         graph = assemble(species, edge_index, vectors, shifts, info.needs, torch.float64, self.device, inputs)
         return _Evaluation(graph, volume=atoms.get_volume() if atoms.pbc.all() else None)
 
-    def _evaluate(self, graph: Graph) -> Tensor:
-        """Keep energies and forces, return the edge gradients in float64."""
-        energies, gradients = energies_and_gradients(self.potential, graph.to(dtype=self.potential.dtype))
+    def _evaluate(self, now: _Evaluation) -> Tensor:
+        """Keep energies, forces and grades, return the edge gradients in float64."""
+        graph, outputs = now.graph, self._wanted_outputs()
+        energies, gradients = energies_and_gradients(
+            self.potential, graph.to(dtype=self.potential.dtype), outputs=outputs
+        )
         gradients = gradients.to(torch.float64)
         self._keep_energies(energies)
+        self._keep_grades(now, outputs)
         values = _array(forces(gradients, graph.edge_index, graph.n_atoms))
         check_finite("forces", values)
         self.results["forces"] = values
         return gradients
 
-    def _evaluate_energy(self, graph: Graph) -> None:
-        """Keep energies only."""
-        graph = graph.to(dtype=self.potential.dtype)
+    def _evaluate_energy(self, now: _Evaluation) -> None:
+        """Keep energies and grades only."""
+        graph = now.graph.to(dtype=self.potential.dtype)
         with torch.no_grad():
-            extra = {"batch": graph.batch, **graph.tables}
+            extra = {"batch": graph.batch, **graph.tables, **self._wanted_outputs()}
             self._keep_energies(self.potential(graph.species, graph.edge_index, graph.edge_vectors, extra))
+        self._keep_grades(now, extra)
+
+    def _wanted_outputs(self) -> dict[str, Tensor]:
+        return {"grade": torch.empty(0, device=self.device)} if self._graded else {}
+
+    def _keep_grades(self, now: _Evaluation, outputs: dict[str, Tensor]) -> None:
+        if not self._graded:
+            return
+        now.grades = _array(outputs["grade"])
+        # As with distances: once for each time a structure goes too far.
+        self._warned_of_grade = check_grades(
+            now.grades, self.grade_warn, self.grade_stop, self.info, warn=not self._warned_of_grade
+        )
 
     def _keep_energies(self, energies: Tensor) -> None:
         values = _array(energies)

@@ -11,7 +11,27 @@ import typer
 
 from mlcalc.errors import MlcalcError
 
-COMMANDS = ("relax", "md", "phonons", "train", "export", "potentials", "generate", "lammps", "doctor", "demo")
+COMMANDS = (
+    "relax",
+    "md",
+    "phonons",
+    "eos",
+    "elastic",
+    "qha",
+    "gruneisen",
+    "neb",
+    "diffusion",
+    "heat",
+    "check",
+    "train",
+    "grade",
+    "export",
+    "potentials",
+    "generate",
+    "lammps",
+    "doctor",
+    "demo",
+)
 
 app = typer.Typer(
     name="mlcalc",

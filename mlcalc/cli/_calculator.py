@@ -20,6 +20,10 @@ CalculatorOption = Annotated[
 DtypeOption = Annotated[
     Optional[str], typer.Option("--dtype", help="float32 or float64 for --potential; default: that of the potential.")
 ]
+Float64Option = Annotated[
+    Optional[str],
+    typer.Option("--dtype", help="Of --potential; default float64, which derivatives by differences want."),
+]
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="Where --potential runs: cpu (default), cuda.")]
 
 

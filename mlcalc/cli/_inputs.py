@@ -125,3 +125,15 @@ def three_integers(text: str | None, option: str) -> tuple[int, int, int] | None
     if len(numbers) != 3:
         raise WorkflowError(f"{option} {text!r}: give one or three integers, e.g. '2 2 2'")
     return numbers[0], numbers[1], numbers[2]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Read ``"0.1 0.2"``, ``"0.1, 0.2"`` or ``"[0.1, 0.2]"``.
+
+    Raises:
+        WorkflowError: anything else.
+    """
+    try:
+        return [float(part) for part in str(text).strip("[]() ").replace(",", " ").split()]
+    except ValueError as error:
+        raise WorkflowError(f"{option} {text!r}: give numbers, e.g. '0.1 0.2'") from error

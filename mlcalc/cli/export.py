@@ -14,20 +14,25 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         potential: Annotated[str, typer.Argument(help="Name in the zoo, weights file (.safetensors) or model file.")],
-        out: Annotated[Path, typer.Argument(help="Model file to write, NAME.pt.")],
+        out: Annotated[Path, typer.Argument(help="Model file to write: NAME.pt, or NAME.pt2 if compiled.")],
         dtype: Annotated[str, typer.Option(help="float32 (fast MD) or float64 (phonons, parity).")] = "float64",
+        format: Annotated[
+            Optional[str], typer.Option(help="torchscript or aotinductor (compiled); default: by the name of OUT.")
+        ] = None,
+        march: Annotated[
+            Optional[str],
+            typer.Option(help="Processor to compile for, e.g. native; default: x86-64-v3, any since 2013, or armv8-a."),
+        ] = None,
         elements: Annotated[
             Optional[str], typer.Option(help="Keep only what these need: Si, or Li,Mo. For a family of potentials.")
         ] = None,
     ) -> None:
-        """Write a model file (TorchScript) and check that it reproduces the potential."""
+        """Write a model file (TorchScript or AOTInductor) and check that it reproduces the potential."""
         from mlcalc.deploy import export as write
         from mlcalc.zoo import load
 
         symbols = [symbol.strip() for symbol in elements.split(",")] if elements else None
-        if out.suffix != ".pt":
-            raise typer.BadParameter(f"{out}: model files end in .pt", param_hint="OUT")
-        model = write(load(potential, elements=symbols), out, dtype)
+        model = write(load(potential, elements=symbols), out, dtype, format, march)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
         typer.echo(
             f"{out}: {', '.join(info.elements)}, {dtype}, cutoff {info.cutoff:g} Å, {info.layers} layers, "

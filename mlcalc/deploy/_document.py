@@ -12,6 +12,7 @@ from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.precision import DTYPES, dtype_name
 
+NAME = "mlcalc.json"  # of the document in a model file's archive
 FORMAT = 1
 KIND = "mlcalc-potential"
 UNITS = {"energy": "eV", "length": "angstrom"}
@@ -42,10 +43,11 @@ def model_document(
     info: PotentialInfo,
     dtype: torch.dtype,
     exchange_width: int,
-    reference: dict[str, Any],
+    program: str,
+    instruction_set: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the document of a TorchScript model file."""
-    return {
+    """Return the document of a model file, its reference apart."""
+    document = {
         "format": FORMAT,
         "kind": KIND,
         "info": info.to_dict(),
@@ -55,8 +57,9 @@ def model_document(
         "exchange_width": exchange_width,
         "architecture": config.get("architecture", "unknown"),
         "config": config,
-        "reference": reference,
+        "program": program,
     }
+    return document if instruction_set is None else {**document, "instruction_set": instruction_set}
 
 
 def read(text: str | bytes, path: Path, required: tuple[str, ...]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from mlcalc.graphs.tables import index_tables
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import energies_and_gradients, forces, strain_derivative
 
-QUANTITIES = {"energy": "eV/atom", "forces": "eV/Å", "virial": "eV"}
+QUANTITIES = {"energy": "eV/atom", "forces": "eV/Å", "virial": "eV", "grade": ""}
 # What rounding may cost, relative to the larger of 1 and the size of the quantity. Within float32 different machines
 # differ by a few times what this machine differs from float64, so the tolerance also scales with that, up to a cap.
 _FLOOR = {torch.float64: 1e-8, torch.float32: 2e-6}
@@ -36,8 +36,10 @@ class Reference:
         energies: (N,) eV.
         forces: (N, 3) eV/Å.
         virial: (9,) eV, row-major, W = −Σ r ⊗ g.
-        tolerance: ``{"energy": eV/atom, "forces": eV/Å, "virial": eV}``, largest allowed absolute difference.
+        tolerance: ``{"energy": eV/atom, "forces": eV/Å, "virial": eV, "grade": –}``, largest allowed absolute
+            difference.
         tables: index tables and inputs the potential needs, by name; usually none.
+        grade: (N,) extrapolation grades; empty if the potential has none.
     """
 
     species: list[int]
@@ -47,7 +49,8 @@ class Reference:
     forces: list[list[float]]
     virial: list[float]
     tolerance: dict[str, float]
-    tables: dict[str, Any]
+    tables: dict[str, Any] = field(default_factory=dict)
+    grade: list[float] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; ``Reference(**…)`` reads it back."""
@@ -64,40 +67,41 @@ class Reference:
             tables={name: _tensor(values, dtype) for name, values in self.tables.items()},
         )
 
-    def deviations(self, potential: Potential | torch.jit.ScriptModule, dtype: torch.dtype) -> dict[str, float]:
+    def deviations(self, potential: Potential, dtype: torch.dtype) -> dict[str, float]:
         """Return the largest absolute differences, by quantity; NaN counts as infinite."""
         results = _evaluate(potential, self.graph(dtype))
-        expected = [torch.tensor(x, dtype=torch.float64) for x in (self.energies, self.forces, self.virial)]
+        kept = (self.energies, self.forces, self.virial, self.grade)
+        expected = [torch.tensor(x, dtype=torch.float64) for x in kept]
         out = {}
         for name, got, wanted in zip(QUANTITIES, results, expected, strict=True):
             largest = float((got - wanted.reshape(got.shape)).abs().max()) if got.numel() else 0.0
             out[name] = largest if math.isfinite(largest) else math.inf
         return out
 
-    def complaint(self, potential: Potential | torch.jit.ScriptModule, dtype: torch.dtype) -> str:
+    def complaint(self, potential: Potential, dtype: torch.dtype) -> str:
         """Return what is out of tolerance, or an empty string if nothing is."""
         found = self.deviations(potential, dtype)
         return "; ".join(
-            f"{name} off by {found[name]:.3g} {unit} (tolerance {self.tolerance[name]:.3g})"
+            f"{name} off by {found[name]:.3g} {unit} (tolerance {self.tolerance[name]:.3g})".replace("  ", " ")
             for name, unit in QUANTITIES.items()
-            if not found[name] <= self.tolerance[name]
+            if not found[name] <= self.tolerance.get(name, 0.0)
         )
 
 
-def make_reference(potential: Potential, scripted: Potential | torch.jit.ScriptModule, dtype: torch.dtype) -> Reference:
-    """Return a reference: expected values from ``potential`` in float64, tolerances from what ``scripted`` gives.
+def make_reference(potential: Potential, program: Potential, dtype: torch.dtype) -> Reference:
+    """Return a reference: expected values from ``potential`` in float64, tolerances from what ``program`` gives.
 
     Args:
-        potential: float64, with exactly the weights of ``scripted``.
-        scripted: what the file becomes, of type ``dtype``.
+        potential: float64, with exactly the weights of ``program``.
+        program: what the file becomes, of type ``dtype``.
         dtype: float32 or float64.
 
     Raises:
         ValueError: if the potential gives NaN or infinity on the reference, or the two differ by more than rounding.
     """
     graph = reference_graph(potential.info, dtype)
-    energies, force, virial = _evaluate(potential, graph.to(dtype=torch.float64))
-    if not all(torch.isfinite(x).all() for x in (energies, force, virial)):
+    values = energies, force, virial, grade = _evaluate(potential, graph.to(dtype=torch.float64))
+    if not all(torch.isfinite(x).all() for x in values):
         raise ValueError("the potential gives NaN or infinity on its reference structure; it cannot be exported")
     draft: dict[str, Any] = {
         "species": graph.species.tolist(),
@@ -107,9 +111,12 @@ def make_reference(potential: Potential, scripted: Potential | torch.jit.ScriptM
         "forces": force.tolist(),
         "virial": virial.reshape(9).tolist(),
         "tables": {name: value.tolist() for name, value in graph.tables.items()},
+        "grade": grade.tolist(),
     }
-    size = {name: max(1.0, float(x.abs().max())) for name, x in zip(QUANTITIES, (energies, force, virial), strict=True)}
-    found = Reference(**draft, tolerance={}).deviations(scripted, dtype)
+    size = {
+        name: max(1.0, float(x.abs().max()) if x.numel() else 0.0) for name, x in zip(QUANTITIES, values, strict=True)
+    }
+    found = Reference(**draft, tolerance={}).deviations(program, dtype)
     for name, unit in QUANTITIES.items():
         allowed = _CAP[dtype] / _MARGIN * size[name]
         if not found[name] <= allowed:
@@ -169,11 +176,11 @@ def _tensor(values: Any, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _evaluate(potential: Potential | torch.jit.ScriptModule, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
-    """Return energies (N,), forces (N, 3) and virial (3, 3), float64."""
-    with torch.jit.optimized_execution(False):  # a few calls are not worth compiling for
-        energies, gradients = energies_and_gradients(potential, graph)
+def _evaluate(potential: Potential, graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return energies (N,), forces (N, 3), virial (3, 3) and grades (N,) or (0,), float64."""
+    outputs = {name: torch.empty(0) for name in potential.info.outputs if name == "grade"}
+    energies, gradients = energies_and_gradients(potential, graph, outputs=outputs)
     gradients = gradients.double()
     force = forces(gradients, graph.edge_index, graph.n_atoms)
     virial = -strain_derivative(gradients, graph.to(dtype=torch.float64))[0]
-    return energies.detach().double(), force, virial
+    return energies.detach().double(), force, virial, outputs.get("grade", torch.empty(0)).double()

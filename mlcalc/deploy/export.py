@@ -1,71 +1,100 @@
-"""Model files: writing a potential as a TorchScript program that carries its own reference."""
+"""Model files: writing a potential as a program that carries its own reference."""
 
 from __future__ import annotations
 
 import os
-import warnings
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from mlcalc.deploy import _document
+from mlcalc.deploy import _aotinductor, _document, _instruction_set, _torchscript
+from mlcalc.deploy._aotinductor import CompiledPotential
 from mlcalc.deploy._reference import make_reference
-from mlcalc.deploy.load import DOCUMENT_NAME, ScriptedPotential, load_model
+from mlcalc.deploy._torchscript import ScriptedPotential
+from mlcalc.deploy.load import load_model
 from mlcalc.errors import SettingsError
 from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.precision import in_dtype, parse_dtype
 
+SUFFIXES = {"torchscript": ".pt", "aotinductor": ".pt2"}
+
 
 def export(
-    potential: Potential, path: str | os.PathLike[str], dtype: str | torch.dtype = "float64"
-) -> ScriptedPotential:
+    potential: Potential,
+    path: str | os.PathLike[str],
+    dtype: str | torch.dtype = "float64",
+    format: str | None = None,
+    march: str | None = None,
+) -> ScriptedPotential | CompiledPotential:
     """Write a model file for ASE and LAMMPS, atomically, and return it as loaded back and checked.
 
-    The program stays as scripted: freezing would fix the weights' dtype, and ``optimize_for_inference`` drops what
-    the derivative with respect to the edge vectors needs.
+    TorchScript programs stay as scripted: freezing would fix the weights' dtype, and ``optimize_for_inference`` drops
+    what the derivative with respect to the edge vectors needs. AOTInductor compiles energies and derivative together,
+    which takes about a minute and needs a C++ compiler here, but not where the file is used.
 
     Args:
         potential: any potential; it is not changed.
-        path: by convention ``NAME.pt``.
+        path: by convention ``NAME.pt``, ``NAME.pt2`` if compiled.
         dtype: float32 or float64.
+        format: ``"torchscript"`` or ``"aotinductor"``; None goes by the name of the file.
+        march: of a compiled file, the processor to compile for, as compilers name it (``-march``), ``"native"`` for
+            this one. None is ``x86-64-v3``, which every x86-64 processor since 2013 runs, or ``armv8-a``.
 
     Raises:
-        SettingsError: if the dtype is another one, the potential cannot be scripted, its members cannot run on many
-            ranks together, or it gives NaN or infinity on its reference structure.
+        SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
+            compiled, its members cannot run on many ranks together, or it gives NaN or infinity on its reference
+            structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
     """
     kind = parse_dtype(dtype)
+    program = format_of(path, format)
+    if march is not None and program != "aotinductor":
+        raise SettingsError(f"march {march} is for compiled files: --format aotinductor, NAME.pt2")
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"folder {target.parent} does not exist; make it first")
+    if isinstance(potential, CompiledPotential):
+        raise SettingsError("a compiled file cannot be exported again; export the potential it was made from")
     exchange_width = int(getattr(potential, "exchange_width", 0))
     if exchange_width < 0:
         sets = " | ".join(" ".join(group) for group in potential.info.element_sets)
         raise SettingsError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
     rounded = in_dtype(potential, kind)
-    exact = in_dtype(rounded, torch.float64)
-    scripted = _script(rounded)
-    try:
-        reference = make_reference(exact, scripted, kind)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-    document = _document.model_document(
-        config=potential.config,
-        info=potential.info,
-        dtype=kind,
-        exchange_width=exchange_width,
-        reference=reference.to_dict(),
-    )
-    with atomic_path(path) as temporary:
-        torch.jit.save(scripted, str(temporary), _extra_files={DOCUMENT_NAME: _document.dump(document)})
+    exact = in_dtype(rounded, torch.float64)  # before scripting, which takes some modules apart
+    compiled: Any
+    writer: Any
+    if program == "aotinductor":
+        compiled, record = _aotinductor.compile_files(rounded, march or _instruction_set.portable())
+        writer = _aotinductor
+    else:
+        compiled, record, writer = _torchscript.script(rounded), None, _torchscript
+    document = _document.model_document(potential.config, potential.info, kind, exchange_width, program, record)
+    with atomic_path(target) as temporary:
+        writer.write(compiled, document, temporary)
+        draft = writer.read(temporary, document)
+        try:
+            document["reference"] = make_reference(exact, draft, kind).to_dict()
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        writer.write(compiled, document, temporary)
         loaded = load_model(temporary)
     return loaded
 
 
-def _script(potential: Potential) -> torch.jit.ScriptModule:
-    if isinstance(potential, ScriptedPotential):
-        return potential.module
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated and still what LAMMPS can run
-        try:
-            return torch.jit.script(potential)
-        except RuntimeError as error:
-            raise SettingsError(f"{type(potential).__name__} cannot be written as TorchScript: {error}") from error
+def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """Return ``"torchscript"`` or ``"aotinductor"``, from ``format`` or else the ending of the name.
+
+    Raises:
+        SettingsError: an unknown format or ending, or two that do not fit.
+    """
+    suffix = Path(path).suffix
+    endings = " or ".join(f"{ending} ({name})" for name, ending in SUFFIXES.items())
+    if format is not None and format not in SUFFIXES:
+        raise SettingsError(f"unknown format {format!r}: choose from {', '.join(SUFFIXES)}")
+    if suffix not in SUFFIXES.values() or (format is not None and SUFFIXES[format] != suffix):
+        wanted = endings if format is None else f"{SUFFIXES[format]} for format {format}"
+        raise SettingsError(f"{path}: model files end in {wanted}")
+    return next(name for name, ending in SUFFIXES.items() if ending == suffix)

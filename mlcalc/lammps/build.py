@@ -27,9 +27,9 @@ from mlcalc.lammps._wheels import mpich_file, package_folder, version
 
 LIBRARY = "mlcalcplugin.so"
 _PAIR_LIBRARY = "mlcalcpair.so"  # loaded by the other; see lammps_plugin/README.md
-_ALL = ("plugin.cpp", "pair_mlcalc.cpp", "model.cpp", "exchange.cpp")
-# LAMMPS and libtorch never meet in one file; see lammps_plugin/README.md.
-_LAMMPS_SIDE = _ALL[:2]
+_LAMMPS_SIDE = ("plugin.cpp", "pair_mlcalc.cpp", "atom_graph.cpp")
+_TORCH_SIDE = ("document.cpp", "model.cpp", "torchscript.cpp", "aotinductor.cpp", "exchange.cpp")
+SOURCES = (*_LAMMPS_SIDE, *_TORCH_SIDE)  # the two never meet in one file; see lammps_plugin/README.md
 _FLAGS = ("-std=c++20", "-O2", "-fPIC", "-fvisibility=default")
 
 
@@ -189,7 +189,7 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
         LammpsError: LAMMPS or MPICH is not installed.
     """
     recipe = _Recipe.here(sources)
-    folder = cache_folder() / recipe.key(_ALL)
+    folder = cache_folder() / recipe.key(SOURCES)
     library = folder / LIBRARY
     if library.is_file() and not force:
         return library
@@ -202,13 +202,13 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
             return library
         if announce:
             print(
-                "mlcalc: compiling the LAMMPS plugin, once for this torch and LAMMPS (about half a minute)",
+                "mlcalc: compiling the LAMMPS plugin, once for this torch and LAMMPS (about a minute)",
                 file=sys.stderr,
                 flush=True,
             )
         objects = cache_folder() / "objects"  # a change on the LAMMPS side leaves the slow torch side alone
         objects.mkdir(exist_ok=True)
-        targets = {source: objects / f"{recipe.key((source,))}.o" for source in reversed(_ALL)}
+        targets = {source: objects / f"{recipe.key((source,))}.o" for source in reversed(SOURCES)}
         with tempfile.TemporaryDirectory(dir=folder) as scratch, ThreadPoolExecutor(max_workers=2) as pool:
 
             def compiled(source: str) -> Path:
@@ -219,7 +219,7 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
                 return targets[source]
 
             objects_of = dict(zip(targets, pool.map(compiled, targets), strict=True))
-            plugin = objects_of.pop(_ALL[0])
+            plugin = objects_of.pop(SOURCES[0])
             # What makes the build count as done comes last.
             for parts, name in ((list(objects_of.values()), _PAIR_LIBRARY), ([plugin], LIBRARY)):
                 finished = Path(scratch) / name
@@ -241,7 +241,7 @@ def plugin_status() -> PluginStatus:
     try:
         name = find_compiler()
         compiler = f"{name} {_compiler_version(name)}"
-        library = cache_folder() / _Recipe.here(None).key(_ALL) / LIBRARY
+        library = cache_folder() / _Recipe.here(None).key(SOURCES) / LIBRARY
     except MlcalcError as error:
         problem = str(error)
     return PluginStatus(

@@ -20,6 +20,7 @@ class PotentialInfo:
         name: short name.
         needs: index tables wanted beside the edges, any of ``"reverse_edge"``, ``"triplets"``.
         inputs: named per-structure inputs, e.g. ``"total_charge"``.
+        outputs: named per-atom outputs beside the energy, any of ``"grade"`` (the extrapolation grade).
         element_sets: which elements may occur together; empty means any of ``elements``.
         energy_scale: what the energies mean: functional, code, corrections, references.
         min_distance: closest pair distance seen in training, Å (0 if unknown).
@@ -34,6 +35,7 @@ class PotentialInfo:
     name: str = ""
     needs: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     element_sets: tuple[tuple[str, ...], ...] = ()
     energy_scale: str = "unknown"
     min_distance: float = 0.0
@@ -49,7 +51,7 @@ class PotentialInfo:
     def from_dict(cls, values: dict[str, Any]) -> PotentialInfo:
         """Build from ``to_dict`` output (lists become tuples)."""
         values = dict(values)
-        for key in ("elements", "needs", "inputs"):
+        for key in ("elements", "needs", "inputs", "outputs"):
             values[key] = tuple(values.get(key, ()))
         values["element_sets"] = tuple(tuple(group) for group in values.get("element_sets", ()))
         return cls(**values)
@@ -87,7 +89,8 @@ class Potential(torch.nn.Module):
             extra: index tables and per-structure inputs the potential declared: ``"reverse_edge"`` (E,),
                 ``"triplets"`` (T, 2) pairs of edges with a common centre, ``"batch"`` (N,) structure of each atom,
                 and each of ``info.inputs`` with shape (B,). In a distributed run ``"owned"`` (n,) says that only the
-                first n atoms are centres; the others are ghosts.
+                first n atoms are centres; the others are ghosts. Under the name of one of ``info.outputs``, any tensor
+                asks for that output, which is put in its place, (N,) or (n,).
 
         Returns:
             (N,) energies in eV, or (n,) where ``extra`` says how many atoms are owned.

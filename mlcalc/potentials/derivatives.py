@@ -15,7 +15,10 @@ from mlcalc.potentials.base import Potential
 
 
 def energies_and_gradients(
-    potential: Potential | torch.jit.ScriptModule, graph: Graph, create_graph: bool = False
+    potential: Potential | torch.jit.ScriptModule,
+    graph: Graph,
+    create_graph: bool = False,
+    outputs: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return atomic energies (N,) in eV and g_e = ∂E/∂r_e (E, 3) in eV/Å.
 
@@ -23,10 +26,14 @@ def energies_and_gradients(
         potential: anything on the potential contract.
         graph: one structure or a batch; its vectors have the potential's dtype.
         create_graph: keep the graph of the derivative, for training on forces.
+        outputs: its keys name further outputs that are wanted, among ``info.outputs``; they become its values.
     """
     vectors = graph.edge_vectors.detach().requires_grad_(True)
+    extra = {"batch": graph.batch, **graph.tables, **(outputs or {})}
     with torch.enable_grad():
-        energies = potential(graph.species, graph.edge_index, vectors, {"batch": graph.batch, **graph.tables})
+        energies = potential(graph.species, graph.edge_index, vectors, extra)
+        if outputs is not None:
+            outputs.update({name: extra[name].detach() for name in outputs})
         if vectors.shape[0] == 0 or not energies.requires_grad:
             return energies if create_graph else energies.detach(), torch.zeros_like(vectors)
         (gradients,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph, allow_unused=True)

@@ -29,6 +29,15 @@ def _bounded(features: Tensor, bound: float = 4.0) -> Tensor:
     return features * torch.rsqrt(1.0 + mean * (1.0 / bound**2))
 
 
+def _descriptors(a: Tensor) -> Tensor:
+    """Return invariants (N, (l_max+1) C) of densities (N, M, C): scalars, and norms of each higher degree."""
+    parts, start, size = [a[:, 0]], 1, 3
+    while start < a.shape[1]:
+        parts.append(torch.sqrt(a.narrow(1, start, size).square().sum(1) + 1e-12))
+        start, size = start + size, size + 2
+    return torch.cat(parts, dim=1)
+
+
 class _BodyOrder(nn.Module):
     """A (N, M, C), scaled per species and degree, to features up to its ``correlation``-th power (N, (l_out+1)², D).
 
@@ -162,6 +171,7 @@ class EquivariantNetwork(nn.Module):
             raise ValueError(f"layers {layers} and correlation {correlation}: at least 1 and 2 are needed")
         self.layers = layers
         self.exchange_width = components(l_hidden) * channels if layers > 1 else 0
+        self.n_descriptors = (l_max + 1) * channels
         norm = 1.0 / math.sqrt(avg_neighbors)
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = BesselBasis(cutoff, n_radial)
@@ -203,5 +213,7 @@ class EquivariantNetwork(nn.Module):
                 features = torch.cat([features, features.new_zeros([n_all - n, features.shape[1], features.shape[2]])])
             features = torch.ops.mlcalc.exchange(features)
             a = convolution(n, features, edge_index, basis, harmonics)
+        if extra is not None and "descriptors" in extra:
+            extra["descriptors"] = _descriptors(a.detach())
         scalars = _bounded(self.last_product(a, owned))[:, 0]
         return energies + self.last_readout(scalars).squeeze(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mlcalc.potentials.base import Potential, PotentialInfo
+from mlcalc.potentials.grade import ExtrapolationGrade
 from mlcalc.potentials.zbl import ZBL
 
 
@@ -17,9 +18,11 @@ class NeuralPotential(Potential):
 
     Args:
         network: module with the forward of ``Potential`` whose output is dimensionless, (N,); it has the integer
-            attributes ``layers`` and ``exchange_width`` (the most numbers per atom it passes to one ``exchange``).
+            attributes ``layers``, ``exchange_width`` (the most numbers per atom it passes to one ``exchange``) and
+            ``n_descriptors`` (invariants per atom that it writes where ``extra`` asks for ``"descriptors"``; 0: none).
         info: what the potential declares.
-        config: what rebuilds it: ``{"architecture": name, "network": keyword arguments, "zbl": bool}``.
+        config: what rebuilds it: ``{"architecture": name, "network": keyword arguments, "zbl": bool, "grade": int}``,
+            the last being the number of training environments that the extrapolation grade keeps (0 or absent: none).
         reference_energies: (K,) eV per atom of each element; zeros if not given. They are added last; in float32
             they limit an atomic energy to about 1e-7 of its size, so sum atomic energies in float64.
         scale: eV per unit of the network's output.
@@ -43,6 +46,12 @@ class NeuralPotential(Potential):
         self.network = network
         self.exchange_width = int(network.exchange_width)  # type: ignore[arg-type]
         dtype = next((p.dtype for p in network.parameters()), torch.get_default_dtype())
+        landmarks = int(config.get("grade", 0))
+        if landmarks and not getattr(network, "n_descriptors", 0):
+            raise ValueError(f"{type(network).__name__} has no descriptors for an extrapolation grade")
+        n_descriptors = int(network.n_descriptors) if landmarks else 0  # type: ignore[arg-type]
+        grade = ExtrapolationGrade(len(info.elements), n_descriptors, landmarks).to(dtype) if landmarks else None
+        self.grade = grade
         self.scale = torch.nn.Buffer(torch.tensor(float(scale), dtype=dtype))
         self.reference_energies = torch.nn.Buffer(torch.zeros(len(info.elements), dtype=dtype))
         self.zbl = ZBL(info.elements, dtype=dtype) if config.get("zbl", False) else None
@@ -66,7 +75,16 @@ class NeuralPotential(Potential):
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return energies in eV, of all atoms or, where the network was told, of the owned ones."""
+        grade = self.grade
+        graded = grade is not None and extra is not None and "grade" in extra
+        if graded:
+            assert extra is not None
+            extra["descriptors"] = edge_vectors.new_zeros(0)
         energies = self.scale * self.network(species, edge_index, edge_vectors, extra)
+        if graded:
+            assert grade is not None
+            assert extra is not None
+            extra["grade"] = grade(extra["descriptors"], species[: energies.shape[0]])
         if self.zbl is not None:
             energies = energies + self.zbl(species, edge_index, edge_vectors, extra)
         return energies + self.reference_energies[species[: energies.shape[0]]]

@@ -103,7 +103,8 @@ class PerElement(Potential):
         if bool((of_edge != member[edge_index[1]]).any()):
             raise UnknownElementError(self.mixing)
         length = torch.linalg.norm(edge_vectors, dim=1)
-        energies = edge_vectors.new_zeros(n)
+        graded = extra is not None and "grade" in extra
+        energies, grades = edge_vectors.new_zeros(n), edge_vectors.new_zeros(n)
         for m, potential in enumerate(self.members):
             atoms = torch.nonzero(member == m).flatten()
             if atoms.shape[0] > 0:
@@ -112,8 +113,14 @@ class PerElement(Potential):
                 row[atoms] = torch.arange(atoms.shape[0], device=atoms.device)
                 owned = atoms[atoms < n]
                 given: Dict[str, Tensor] = {"owned": owned}
+                if graded:
+                    given["grade"] = edge_vectors.new_zeros(0)
                 found = potential(local[atoms], row[edge_index[:, edges]], edge_vectors[edges], given)
                 energies = energies.index_add(0, owned, found[: owned.shape[0]])
+                if graded:
+                    grades = grades.index_copy(0, owned, given["grade"])
+        if extra is not None and graded:
+            extra["grade"] = grades
         return energies
 
 
@@ -146,6 +153,7 @@ def _join(infos: Sequence[PotentialInfo], name: str) -> PotentialInfo:
         cutoff=max(info.cutoff for info in infos),
         layers=max(info.layers for info in infos),
         name=name,
+        outputs=tuple(output for output in infos[0].outputs if all(output in info.outputs for info in infos)),
         element_sets=tuple(info.elements for info in infos),
         energy_scale=common([info.energy_scale for info in infos]),
         min_distance=min(info.min_distance for info in infos),

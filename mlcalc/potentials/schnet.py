@@ -93,6 +93,7 @@ class SchNetNetwork(nn.Module):
             raise ValueError(f"SchNet needs at least 1 layer and 2 Gaussians, not {layers} and {n_radial}")
         self.layers = layers
         self.exchange_width = channels if layers > 1 else 0
+        self.n_descriptors = channels
         self.cutoff = cutoff
         self.embedding = nn.Parameter(torch.randn(n_elements, channels))
         norm = 1.0 / math.sqrt(avg_neighbors)
@@ -119,4 +120,6 @@ class SchNetNetwork(nn.Module):
                     everyone = torch.cat([features, features.new_zeros([n_all - n, features.shape[1]])])
                 everyone = exchange(everyone)
             features = features + interaction(n, everyone, edge_index, lengths, envelopes)
+        if extra is not None and "descriptors" in extra:
+            extra["descriptors"] = features.detach()
         return self.readout(features).squeeze(1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mlcalc.errors import TrainingError
 from mlcalc.graphs import build_graph
 from mlcalc.graphs.graph import Graph, collate
-from mlcalc.training.settings import DataSettings
+from mlcalc.training.settings import DataSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,27 @@ def split(data: Sequence[Labelled], fraction: float, seed: int) -> tuple[list[in
     if not training or not held:
         raise TrainingError(f"{len(data)} structures are too few to hold out a validation set; give data.validation")
     return training, sorted(held)
+
+
+def read_sets(settings: TrainingSettings) -> tuple[list[Labelled], list[Labelled], list[Labelled]]:
+    """Return the training, validation and test sets of a run.
+
+    Raises:
+        TrainingError: as ``read_labelled``, ``take_fold`` and ``split``.
+    """
+    where = settings.data
+    training, validation, test = (
+        [item for path in paths for item in read_labelled(path, where)]
+        for paths in (where.train, where.validation, where.test)
+    )
+    if where.folds:
+        outside, inside = take_fold(training, where.folds, where.fold)
+        test += [training[k] for k in inside]
+        training = [training[k] for k in outside]
+    if not where.validation:
+        kept, held = split(training, where.validation_fraction, settings.seed)
+        training, validation = [training[k] for k in kept], [training[k] for k in held]
+    return training, validation, test
 
 
 def elements_of(data: Sequence[Labelled]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from ase.units import GPa
 from numpy.typing import NDArray
 
@@ -18,27 +19,32 @@ from mlcalc.training.dataset import Labelled
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions beside labels, structure by structure (eV, eV/Å, eV/Å³)."""
+    """Predictions beside labels, structure by structure (eV, eV/Å, eV/Å³; extrapolation grades if there are any)."""
 
     data: tuple[Labelled, ...]
     energies: NDArray[np.float64]
     forces: tuple[NDArray[np.float64], ...]
     stresses: tuple[NDArray[np.float64] | None, ...]
+    grades: tuple[NDArray[np.float64], ...] | None = None
 
 
 def predict(potential: Potential, data: Sequence[Labelled]) -> Predictions:
-    """Evaluate energies, forces and, for cells with three lattice vectors, stresses."""
-    energies, force_list, stresses = [], [], []
+    """Evaluate energies, forces, stresses of cells with three lattice vectors, and grades where there are any."""
+    energies, force_list, stresses, grades = [], [], [], []
     info = potential.info
+    wanted = [name for name in info.outputs if name == "grade"]
     for item in data:
         graph = build_graph(item.atoms, info.elements, info.cutoff, needs=info.needs, dtype=potential.dtype)
-        atomic, gradients = energies_and_gradients(potential, graph)
+        outputs = dict.fromkeys(wanted, torch.empty(0))
+        atomic, gradients = energies_and_gradients(potential, graph, outputs=outputs)
+        grades += [outputs[name].double().numpy() for name in wanted]
         energies.append(float(atomic.double().sum()))
         force_list.append(forces(gradients, graph.edge_index, graph.n_atoms).double().numpy())
         volume = item.atoms.cell.volume if item.atoms.cell.rank == 3 else 0.0
         strain = strain_derivative(gradients, graph)[0].double().numpy()
         stresses.append(strain / volume if volume else None)
-    return Predictions(tuple(data), np.array(energies), tuple(force_list), tuple(stresses))
+    found = tuple(grades) if wanted else None
+    return Predictions(tuple(data), np.array(energies), tuple(force_list), tuple(stresses), found)
 
 
 def _rms(x: NDArray[np.float64]) -> float:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mlcalc.figures import new_figure, save_figure
+from mlcalc.training.extrapolation import calibration, grades_and_errors
 from mlcalc.training.metrics import Predictions
 
 _COLOURS = {"training": "#9aa5b1", "validation": "#0b6e99", "test": "#b3541e"}
@@ -77,4 +78,25 @@ def learning_curve(history: list[dict[str, Any]], path: str | Path) -> None:
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10)
     left.legend(fontsize=7, frameon=False)
+    save_figure(figure, path)
+
+
+def grade_plot(predictions: Predictions, path: str | Path) -> None:
+    """Plot force errors of atoms against their extrapolation grades, with the RMS in bins of equally many atoms."""
+    found = calibration(predictions)
+    assert found is not None
+    grades, squares = grades_and_errors(predictions)
+    figure = new_figure(5, 3.6)
+    axes = figure.subplots()
+    errors = np.sqrt(squares)
+    axes.loglog(grades, np.maximum(errors, 1e-6), ".", ms=3, mew=0, alpha=0.4, color=_COLOURS["training"])
+    axes.loglog(
+        found["grade"], found["forces_rmse_ev_per_ang"], "o-", color=_COLOURS["validation"], label="RMS in bins"
+    )
+    axes.axvline(1.0, color="#333333", lw=0.8, ls="--", label="farthest in training")
+    rank = found["rank_correlation"]
+    axes.set_title("" if rank is None else f"rank correlation {rank:.2f}", fontsize=10)
+    axes.set_xlabel("extrapolation grade")
+    axes.set_ylabel("force error (eV/Å)")
+    axes.legend(fontsize=7, frameon=False)
     save_figure(figure, path)

@@ -16,8 +16,9 @@ from mlcalc.deploy import export, save_weights
 from mlcalc.files import write_atomic
 from mlcalc.potentials.base import Potential
 from mlcalc.training.card import model_card
+from mlcalc.training.extrapolation import calibration, fit_grade
 from mlcalc.training.metrics import errors, errors_by_group, predict
-from mlcalc.training.plots import learning_curve, parity_plot
+from mlcalc.training.plots import grade_plot, learning_curve, parity_plot
 from mlcalc.training.settings import TrainingSettings
 from mlcalc.training.trainer import Trainer
 
@@ -29,7 +30,7 @@ class TrainingResult:
     Attributes:
         potential: the trained potential (best epoch's averaged weights).
         folder: holds ``NAME.safetensors``, ``NAME.pt``, ``config.yaml``, ``log.csv``, ``metrics.json``, ``card.md``,
-            ``parity.png``, ``learning.png`` and ``checkpoint.pt``.
+            ``parity.png``, ``learning.png``, ``grade.png`` and ``checkpoint.pt``.
         metrics: errors on training, validation and test sets (if there is one), see ``metrics.errors_by_group``.
         epochs: epochs trained.
         best_epoch: epoch the weights come from.
@@ -61,9 +62,11 @@ def finish(trainer: Trainer) -> TrainingResult:
     """Train to the end and write the folder."""
     settings, folder = trainer.settings, trainer.folder
     potential = trainer.run()
+    if settings.model.grade:
+        potential = fit_grade(potential, trainer.train_set.graphs, settings.model.grade)
     data = {"training": trainer.training, "validation": trainer.validation, "test": trainer.test}
     predictions = {name: predict(potential, items) for name, items in data.items() if items}
-    metrics: dict[str, Any] = {name: errors_by_group(p) for name, p in predictions.items()}
+    metrics: dict[str, Any] = {name: {**errors_by_group(p), "grade": calibration(p)} for name, p in predictions.items()}
     if settings.loss.stress_offset:
         offset = float(trainer.best["stress_offset"])
         metrics["stress_offset_ev_per_ang3"] = offset
@@ -85,4 +88,6 @@ def finish(trainer: Trainer) -> TrainingResult:
     write_atomic(folder / "card.md", model_card(potential, settings, metrics, training))
     parity_plot(predictions, folder / "parity.png")
     learning_curve(trainer.history, folder / "learning.png")
+    if settings.model.grade:
+        grade_plot(predictions["validation"], folder / "grade.png")
     return TrainingResult(potential, folder, metrics, trainer.epoch, trainer.best_epoch, seconds)

@@ -51,12 +51,14 @@ class ModelSettings:
         architecture: ``"equivariant"`` or ``"schnet"``.
         cutoff: Å.
         zbl: add short-range nuclear repulsion.
+        grade: training environments of each element that the extrapolation grade keeps (0: no grade).
         network: keyword arguments of the network class.
     """
 
     architecture: str = "equivariant"
     cutoff: float = 5.0
     zbl: bool = True
+    grade: int = 64
     network: dict[str, Any] = field(default_factory=dict)
 
 

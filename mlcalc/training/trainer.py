@@ -25,7 +25,7 @@ from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.references import fit_reference_energies
 from mlcalc.potentials.registry import build, completed, network_traits
-from mlcalc.training.dataset import GraphDataset, elements_of, read_labelled, split, take_fold
+from mlcalc.training.dataset import GraphDataset, elements_of, read_sets
 from mlcalc.training.loss import residuals, weights_at
 from mlcalc.training.settings import TrainingSettings
 
@@ -72,19 +72,7 @@ class Trainer:
         self.settings = settings
         self.report = report
         self.folder = Path(settings.out)
-        data, self.validation, self.test = (
-            [item for path in paths for item in read_labelled(path, settings.data)]
-            for paths in (settings.data.train, settings.data.validation, settings.data.test)
-        )
-        if settings.data.folds:
-            outside, inside = take_fold(data, settings.data.folds, settings.data.fold)
-            self.test += [data[k] for k in inside]
-            data = [data[k] for k in outside]
-        self.training = data
-        if not settings.data.validation:
-            train, held = split(data, settings.data.validation_fraction, settings.seed)
-            self.training = [data[k] for k in train]
-            self.validation = [data[k] for k in held]
+        self.training, self.validation, self.test = read_sets(settings)
         present = elements_of([*self.training, *self.validation, *self.test])
         elements = settings.data.elements or elements_of(self.training)
         if set(present) - set(elements):

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from mlcalc.crystals import find_space_group
 from mlcalc.errors import NonFiniteError, WorkflowError
+from mlcalc.workflows._warnings import WorkflowWarning
 
 _TAKEN = {"selective_dynamics", "magmom", "charge"}
 
@@ -80,3 +81,14 @@ def require_periodic(atoms: Atoms, purpose: str) -> None:
     """Raise WorkflowError unless ``atoms`` is periodic in three directions."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise WorkflowError(f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}")
+
+
+def without_constraints(atoms: Atoms, purpose: str) -> Atoms:
+    """Return ``atoms`` free of constraints, with a warning if there were any."""
+    if not atoms.constraints:
+        return atoms
+    names = sorted({type(item).__name__ for item in atoms.constraints})
+    warnings.warn(f"{purpose} leaves no atom fixed: {', '.join(names)} left out", WorkflowWarning, stacklevel=3)
+    free = atoms.copy()
+    free.set_constraint()
+    return free

@@ -74,7 +74,7 @@ def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remo
     if remove_drift:
         masses = first.get_masses()
         positions = positions - np.einsum("fnk,n->fk", positions, masses / masses.sum())[:, None, :]
-    per_atom = _windowed(positions - positions[0])
+    per_atom = squared_displacements(positions - positions[0])
     symbols = np.array(first.get_chemical_symbols())
     return MSD(
         np.arange(len(frames), dtype=np.float64) * interval_fs,
@@ -83,8 +83,8 @@ def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remo
     )
 
 
-def _windowed(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(F, N, 3) displacements to (F, N) window-averaged squared displacements."""
+def squared_displacements(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn (F, N, 3) positions into (F, N) squared displacements by lag, averaged over all origins, of each atom."""
     frames = len(positions)
     spectrum = np.fft.rfft(positions, n=2 * frames, axis=0)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2, n=2 * frames, axis=0)[:frames].sum(axis=2)

@@ -142,7 +142,7 @@ def phonons(
     if not displacement > 0:
         raise WorkflowError(f"displacement must be positive, got {displacement!r}")
     cell.set_constraint()
-    repeats = _repeats(cell, supercell, min_length)
+    repeats = supercell_repeats(cell, supercell, min_length)
     if "float32" in str(getattr(calculator, "dtype", "")):
         warnings.warn("phonons need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
     residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())
@@ -177,7 +177,7 @@ def phonons(
         "displacement": displacement,
         "symprec": symprec,
     }
-    forces = _displacement_forces(phonon, calculator, folder, identity, progress)
+    forces = displacement_forces(phonon.supercells_with_displacements or [], calculator, folder, identity, progress)
     drift = forces.mean(axis=1, keepdims=True)
     phonon.forces = forces - drift
     phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
@@ -226,7 +226,8 @@ def phonons(
     )
 
 
-def _repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
+def supercell_repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
+    """Return repetitions as asked for, or the fewest that make every height at least ``min_length``, Å."""
     if supercell is None:
         heights = 1.0 / np.linalg.norm(np.linalg.inv(cell.cell.array), axis=0)
         return [int(n) for n in np.ceil(min_length / heights - 1e-6).clip(1)]
@@ -246,15 +247,26 @@ def _forces(atoms: Atoms, calculator: Any, what: str) -> NDArray[np.float64]:
     return forces
 
 
-def _displacement_forces(
-    phonon: Phonopy,
+def displacement_forces(
+    cells: Sequence[PhonopyAtoms],
     calculator: Any,
     folder: Path | None,
     identity: dict[str, Any],
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float64]:
-    """Forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one."""
-    cells = phonon.supercells_with_displacements or []
+    """Return forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one.
+
+    Args:
+        cells: displaced supercells.
+        calculator: an ASE calculator.
+        folder: where forces are kept after each supercell; None keeps none.
+        identity: what must be the same for kept forces to belong to this call.
+        progress: called with (displacements done, displacements in all).
+
+    Raises:
+        WorkflowError: the forces in ``folder`` belong to another call.
+        NonFiniteError: the calculator returned NaN or infinity.
+    """
     text = json.dumps(identity, sort_keys=True)
     done: list[NDArray[np.float64]] = []
     if folder is not None:

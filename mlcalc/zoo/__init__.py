@@ -31,8 +31,8 @@ def load(
     """Return a potential from a name, a file, or a potential.
 
     Args:
-        source: a name in the zoo, a weights file (``.safetensors``), a model file (``.pt``), or a ``Potential``,
-            which is returned itself if nothing has to change.
+        source: a name in the zoo, a weights file (``.safetensors``), a model file (``.pt``, ``.pt2``), or a
+            ``Potential``, which is returned itself if nothing has to change.
         dtype: float32 or float64; None keeps what is there.
         elements: keep only what these need. Of a family of potentials this drops the other members; a single
             potential stays whole.
@@ -57,16 +57,16 @@ def _from_name_or_file(
     path = Path(source)
     if path.suffix == ".safetensors":
         return load_weights(path, dtype)
-    if path.suffix == ".pt":
+    if path.suffix in (".pt", ".pt2"):
         return load_model(path, dtype)
     known = entries()
     entry = known.get(str(source))
     if entry is None:
         names = f"known names: {', '.join(sorted(known))}" if known else "the zoo is empty in this installation"
         if path.exists():
-            raise ModelFileError(f"{path}: potentials are files ending in .safetensors or .pt, or names; {names}")
+            raise ModelFileError(f"{path}: potentials are files ending in .safetensors, .pt or .pt2, or names; {names}")
         raise ModelFileError(
-            f"no potential named {str(source)!r}; {names}; or give a file ending in .safetensors or .pt"
+            f"no potential named {str(source)!r}; {names}; or give a file ending in .safetensors, .pt or .pt2"
         )
     files = entry.files
     if elements is not None and len(files) > 1:

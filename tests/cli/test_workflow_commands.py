@@ -1,7 +1,6 @@
 """mlcalc relax, md, phonons from the command line: files, configuration, errors."""
 
 import json
-import sys
 from pathlib import Path
 
 import ase.io
@@ -11,28 +10,12 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlcalc import cli
 from mlcalc.deploy import export
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.registry import build
-from mlcalc.workflows import relax
+from mlcalc.workflows import elastic, relax
 
 EMT_OPTION = ["--calculator", "ase.calculators.emt:EMT"]
-
-
-@pytest.fixture
-def mlcalc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run ``mlcalc …`` in this process: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mlcalc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_status:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit_status.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -158,6 +141,60 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         assert (out / name).stat().st_size > 0
 
 
+def test_eos_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    config = tmp_path / "c.yaml"
+    config.write_text("points: 7\nform: vinet\nrelax: true\n")
+    status, stdout, stderr = mlcalc("eos", copper, *EMT_OPTION, "--out", out, "--config", config)
+    assert status == 0, stderr
+    assert "vinet" in stdout
+    document = json.loads((out / "eos.json").read_text())
+    assert document["fit"]["form"] == "vinet"
+    assert len(document["volume_ang3_per_atom"]) == 7
+    expected = relax(ase.io.read(copper), EMT(), cell="full", symmetry=True).atoms.get_volume()
+    assert document["fit"]["volume_ang3_per_atom"] == pytest.approx(expected, rel=1e-3)
+    assert (out / "eos.png").stat().st_size > 1000
+
+
+def test_elastic_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    config = tmp_path / "c.yaml"
+    config.write_text("amplitudes: [0.003, 0.006]\npressure-gpa: 2\n")
+    status, stdout, stderr = mlcalc("elastic", copper, *EMT_OPTION, "--out", out, "--config", config)
+    assert status == 0, stderr
+    document = json.loads((out / "elastic.json").read_text())
+    expected = elastic(ase.io.read(copper), EMT(), amplitudes=(0.003, 0.006), pressure_gpa=2.0)
+    np.testing.assert_allclose(document["stiffness_gpa"], expected.stiffness_gpa, atol=1e-6)
+    assert f"{expected.stiffness_gpa[0, 0]:.2f}" in stdout
+    assert f"{expected.moduli.shear_hill_gpa:.2f}" in stdout
+    assert (out / "elastic.png").stat().st_size > 1000
+    np.testing.assert_allclose(ase.io.read(out / "reference.extxyz").cell.array, expected.atoms.cell.array, atol=1e-6)
+
+
+def test_qha_and_gruneisen_write_files_and_go_on(mlcalc, copper: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("relax: true\nsupercell: [2, 2, 2]\nmesh: 6 6 6\nmax-temperature-k: 300\n")
+    second = tmp_path / "silver.extxyz"
+    ase.io.write(second, bulk("Ag", a=4.07))
+    call = ["qha", copper, second, *EMT_OPTION, "--config", config, "--points", 5, "--out", tmp_path / "q"]
+    for _ in range(2):  # the second time, all is done
+        status, stdout, stderr = mlcalc(*call)
+        assert status == 0, stderr
+    for name in ("copper", "silver"):
+        document = json.loads((tmp_path / "q" / name / "qha.json").read_text())
+        assert document["temperature_k"][-1] == 300
+        assert f"{document['volume_ang3_per_atom'][-1]:.4f}" in stdout
+        assert 2e-5 < document["thermal_expansion_per_k"][-1] < 1e-4
+        assert (tmp_path / "q" / name / "qha.png").stat().st_size > 1000
+        assert len(list((tmp_path / "q" / name).glob("volume-*/FORCE_SETS"))) == 5
+    status, stdout, stderr = mlcalc("gruneisen", copper, *EMT_OPTION, "--config", config, "--out", tmp_path / "g")
+    assert status == 0, stderr
+    document = json.loads((tmp_path / "g/gruneisen.json").read_text())
+    assert f"{document['mean']:.3f}" in stdout
+    assert 1.5 < document["mean"] < 3.0
+    assert (tmp_path / "g/gruneisen.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -181,6 +218,11 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--dtype", "float64"], "x.pt runs in the dtype"),
         (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
         (["phonons", "{copper}", *EMT_OPTION, "--mesh", "-3"], "must be positive"),
+        (["eos", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from birch_murnaghan"),
+        (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "small"], "give numbers"),
+        (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "0.3"], "strains between 0 and 0.1"),
+        (["qha", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from vinet"),
+        (["gruneisen", "{copper}", *EMT_OPTION, "--volume-step", "0"], "between 0 and 0.2"),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -205,7 +247,7 @@ def test_debug_prints_the_traceback_wherever_it_stands(mlcalc) -> None:
 
 def test_version_and_help(mlcalc) -> None:
     assert mlcalc("--version")[1].startswith("mlcalc ")
-    for command in ("relax", "md", "phonons"):
+    for command in ("relax", "md", "phonons", "eos", "elastic", "qha", "gruneisen"):
         status, stdout, _ = mlcalc(command, "--help")
         assert status == 0
         assert "--calculator" in stdout

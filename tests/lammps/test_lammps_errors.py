@@ -65,11 +65,11 @@ def test_damaged_and_foreign_files(equivariant_file: Path, tmp_path: Path) -> No
     setup, types = silicon_lines(tmp_path), atom_types(Atoms("Si"))
     content = equivariant_file.read_bytes()
     (tmp_path / "half.pt").write_bytes(content[: len(content) // 2])
-    assert "half.pt is not a readable TorchScript archive" in message(
+    assert "half.pt is not a readable archive of a model" in message(
         [*setup, *model_lines(tmp_path / "half.pt", types)], tmp_path
     )
     (tmp_path / "text.pt").write_text("not a model")
-    assert "text.pt is not a readable TorchScript archive" in message(
+    assert "text.pt is not a readable archive of a model" in message(
         [*setup, *model_lines(tmp_path / "text.pt", types)], tmp_path
     )
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))

@@ -19,7 +19,7 @@ def small_sources(tmp_path: Path) -> Path:
     """Real C++ with the file names of the plugin, quick to compile."""
     folder = tmp_path / "sources"
     folder.mkdir()
-    for name in ("plugin.cpp", "pair_mlcalc.cpp", "model.cpp", "exchange.cpp"):
+    for name in build.SOURCES:
         (folder / name).write_text(f"int number_{Path(name).stem}() {{ return 1; }}\n")
     return folder
 

@@ -87,7 +87,7 @@ def test_errors_list_what_is_known(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no potential named 'famly'; known names: family, two-elements"):
         zoo.load("famly")
     (tmp_path / "x.txt").touch()
-    with pytest.raises(ModelFileError, match=r"ending in \.safetensors or \.pt"):
+    with pytest.raises(ModelFileError, match=r"ending in \.safetensors, \.pt or \.pt2"):
         zoo.load(tmp_path / "x.txt")
     with pytest.raises(ModelFileError, match="no such file"):
         zoo.load("missing.pt")

@@ -1,0 +1,73 @@
+/* ----------------------------------------------------------------------
+   mlcalc: trained neural potentials as a LAMMPS pair style
+
+   SPDX-License-Identifier: GPL-2.0-or-later
+
+   This file is part of the LAMMPS plugin of mlcalc and is distributed under
+   the GNU General Public License, version 2 or later; see LICENSE.
+------------------------------------------------------------------------- */
+
+#ifndef LMP_MLCALC_ATOM_GRAPH_H
+#define LMP_MLCALC_ATOM_GRAPH_H
+
+#include "model.h"
+#include "pointers.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace LAMMPS_NS {
+
+// The atoms and ghosts of a rank as nodes and edges of a model's graph, and rows of numbers of nodes on their way between
+// ranks.
+class AtomGraph : protected Pointers {
+ public:
+  explicit AtomGraph(class LAMMPS *);
+
+  // Bring the graph up to date with positions and the full neighbour list.
+  void update(class NeighList *, const std::vector<int> &species_of_type, double cutoff);
+  // The next update starts from nothing.
+  void forget() { mapped_at = -1; }
+
+  const mlcalc::ModelGraph &nodes_and_edges() const { return graph; }
+  int64_t n_owned() const { return graph.n_owned; }
+  int64_t n_edges() const { return graph.n_edges; }
+  int atom_of_node(int64_t node) const { return atoms[node]; }
+  int centre(int64_t edge) const { return atoms[graph.index[edge]]; }
+  int neighbour(int64_t edge) const { return neighbours[edge]; }
+  const double *vector(int64_t edge) const { return &graph.vectors[3 * edge]; }
+  // The closest pair of the last update; infinitely far where there is none.
+  double closest = 0.0;
+  int closest_i = 0, closest_j = 0;
+
+  // Rows (nodes, width): of owned nodes to their ghosts on all ranks; of ghosts added to those of their owners.
+  void forward(class Pair *, double *rows, int width);
+  void reverse(class Pair *, double *rows, int width);
+  int pack_forward(int n, const int *indices, double *buffer) const;
+  void unpack_forward(int n, int first, const double *buffer);
+  int pack_reverse(int n, int first, double *buffer) const;
+  void unpack_reverse(int n, const int *indices, const double *buffer);
+  double memory_usage() const;
+
+ private:
+  void map_atoms(class NeighList *, const std::vector<int> &species_of_type);
+  double *ghost_row(int i) { return &ghost_rows[static_cast<size_t>(i - n_local) * width]; }
+  const double *ghost_row(int i) const { return &ghost_rows[static_cast<size_t>(i - n_local) * width]; }
+
+  mlcalc::ModelGraph graph;
+  std::vector<int> representative;    // of all images of an atom: the owned one, or the first ghost
+  std::vector<int64_t> node_of;       // node of a representative, -1 if it has none
+  std::vector<int> atoms;             // back
+  std::vector<int> neighbours;        // LAMMPS atom at the end of each edge
+  bigint mapped_at = -1;              // step of the neighbour list the map belongs to
+  int n_local = -1, n_ghost = -1;
+
+  // rows in transit, see forward() and reverse()
+  double *node_rows = nullptr;
+  std::vector<double> ghost_rows;
+  int width = 0;
+};
+
+}    // namespace LAMMPS_NS
+
+#endif

@@ -1,0 +1,108 @@
+"""``mlcalc gruneisen``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+
+    @app.command()
+    def gruneisen(
+        files: FilesArgument,
+        potential: PotentialOption = None,
+        calculator: CalculatorOption = None,
+        out: OutOption = Path("gruneisen"),
+        config: ConfigOption = None,
+        volume_step: Annotated[float, typer.Option(help="Fraction of the volume, both ways.")] = 0.01,
+        max_temperature_k: Annotated[float, typer.Option(help="Last temperature of the means, K.")] = 1000.0,
+        relax_ions: Annotated[
+            Optional[bool], typer.Option(help="At each volume. Default: where symmetry leaves coordinates free.")
+        ] = None,
+        relax_shape: Annotated[bool, typer.Option(help="Relax the shape of the cell at each volume.")] = False,
+        fmax: Annotated[float, typer.Option(help="Of these relaxations, eV/Å.")] = 1e-4,
+        stress_tolerance_gpa: Annotated[float, typer.Option(help="Of the shape, GPa.")] = 0.01,
+        optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
+        max_steps: Annotated[int, typer.Option(help="Of each relaxation.")] = 500,
+        supercell: Annotated[Optional[str], typer.Option(help="E.g. '3 3 3'; default: from --min-length.")] = None,
+        min_length: Annotated[float, typer.Option(help="Smallest height of the supercell, Å.")] = 12.0,
+        displacement: Annotated[float, typer.Option(help="Displacement, Å.")] = 0.01,
+        mesh: Annotated[str, typer.Option(help="q-points along each axis.")] = "20 20 20",
+        imaginary_tolerance_thz: Annotated[float, typer.Option(help="Modes below minus this are imaginary.")] = 0.1,
+        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
+        dtype: Float64Option = None,
+        device: DeviceOption = None,
+        relax_first: Annotated[
+            bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
+        ] = False,
+    ) -> None:
+        """Mode Grüneisen parameters on a mesh, and their means. The same command again goes on after a kill.
+
+        Writes gruneisen.json, gruneisen.png, and for each volume a folder with what phonopy goes on from.
+        """
+        import numpy as np
+        from rich.console import Console
+        from rich.table import Table
+
+        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
+        from mlcalc.cli._relax_first import relaxed_first
+        from mlcalc.records import write_json
+        from mlcalc.workflows import gruneisen as run
+        from mlcalc.workflows import plot_gruneisen
+
+        structures = read_structures(files)
+        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+        grid = three_integers(mesh, "--mesh") or (20, 20, 20)
+        table = Table("structure", "mean", "weighted", "lowest", "highest", "α 1e-6/K", "stable", "converged")
+        for number, (name, given) in enumerate(structures, 1):
+            folder = folder_of(out, name, len(structures))
+            atoms = relaxed_first(given, engine, folder) if relax_first else given
+            with progress_bar(f"gruneisen {name} ({number}/{len(structures)})", 3) as update:
+
+                def report(done: int, total: int, update: Any = update) -> None:
+                    update(done, f"of {total} volumes")
+
+                result = run(
+                    atoms,
+                    engine,
+                    volume_step=volume_step,
+                    temperatures=(10.0, max(max_temperature_k, 10.0), 10.0),
+                    relax_ions=relax_ions,
+                    relax_shape=relax_shape,
+                    fmax=fmax,
+                    stress_tolerance_gpa=stress_tolerance_gpa,
+                    optimizer=optimizer,
+                    max_steps=max_steps,
+                    supercell=three_integers(supercell, "--supercell"),
+                    min_length=min_length,
+                    displacement=displacement,
+                    mesh=grid,
+                    imaginary_tolerance_thz=imaginary_tolerance_thz,
+                    symprec=symprec,
+                    out=folder,
+                    progress=report,
+                )
+            write_json(folder / "gruneisen.json", result.to_dict())
+            plot_gruneisen(result, folder / "gruneisen.png", name)
+            warm = int(abs(result.temperature_k - 300.0).argmin())
+            near = f"{result.temperature_k[warm]:g} K"
+            table.add_row(
+                name,
+                f"{result.mean:.3f}",
+                f"{result.thermodynamic[warm]:.3f} ({near})",
+                f"{np.nanmin(result.gruneisen):.3f}",
+                f"{np.nanmax(result.gruneisen):.3f}",
+                f"{1e6 * result.thermal_expansion_per_k[warm]:.2f} ({near})",
+                "yes" if result.dynamically_stable else "[bold red]NO[/]",
+                "yes" if result.converged else "[bold red]NO[/]",
+            )
+        Console().print(table)
+        typer.echo(f"files in {out}")
