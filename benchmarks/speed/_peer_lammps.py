@@ -24,7 +24,7 @@ SKIN_ANG = 1.0
 TETHER_EV_PER_ANG2 = 5.0  # to the sites: atoms vibrate alike, whatever the weights know
 SUFFIXES = {"torchscript": "pt", "aotinductor": "pt2"}
 _NUMBER = r"([-+\d.eE]+)"
-_LOOP = re.compile(rf"^Loop time of {_NUMBER} on 1 procs for (\d+) steps with (\d+) atoms\s+^.*\n?", re.MULTILINE)
+_LOOP = re.compile(rf"^Loop time of {_NUMBER} on 1 procs for (\d+) steps with (\d+) atoms", re.MULTILINE)
 _SHARE = re.compile(rf"^{_NUMBER}% CPU use", re.MULTILINE)
 
 # The settings of the published SNAP for Si of Zuo et al., J. Phys. Chem. A 124, 731 (2020): 2Jmax 8, cutoff 4.9 Å.
