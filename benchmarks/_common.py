@@ -8,10 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from ase.formula import Formula
 
-CRYSTALS = {"Ni": ("fcc", 3.52), "Li": ("bcc", 3.44), "Mo": ("bcc", 3.16), "Si": ("diamond", 5.46)}  # Å
+# Lattice constants in Å; of the alloy, sites are taken by its elements at random.
+CRYSTALS = {
+    "Ni": ("fcc", 3.52),
+    "Li": ("bcc", 3.44),
+    "Mo": ("bcc", 3.16),
+    "Si": ("diamond", 5.46),
+    "MoNbTaW": ("bcc", 3.24),
+}
 
 
 def crystal(element: str, size: int, noise_ang: float = 0.0) -> Atoms:
@@ -21,7 +30,8 @@ def crystal(element: str, size: int, noise_ang: float = 0.0) -> Atoms:
         ValueError: ``size`` is not a multiple of the atoms in the cubic cell.
     """
     kind, a = CRYSTALS[element]
-    unit = bulk(element, kind, a=a, cubic=True)
+    symbols = elements_of(element)
+    unit = bulk(symbols[0], kind, a=a, cubic=True)
     cells, rest = divmod(size, len(unit))
     if rest or cells < 1:
         raise ValueError(f"{element}: the number of atoms must be a multiple of {len(unit)}, not {size}")
@@ -33,9 +43,15 @@ def crystal(element: str, size: int, noise_ang: float = 0.0) -> Atoms:
         if cells // x % y == 0
     ]
     atoms = unit.repeat(min(shapes, key=lambda shape: max(shape) / min(shape)))
+    atoms.symbols[:] = np.random.default_rng(0).permutation(np.resize(symbols, size))
     if noise_ang:
         atoms.rattle(noise_ang, seed=0)
     return atoms
+
+
+def elements_of(name: str) -> list[str]:
+    """Return the elements of one of ``CRYSTALS``."""
+    return list(Formula(name).count())
 
 
 def machine() -> dict[str, Any]:

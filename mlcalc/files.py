@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of one."""
+"""Files: atomic writes, where a reader sees the old file or the new one, never half of one; names of model files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -38,3 +39,8 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write text (UTF-8) or bytes to ``path`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def is_model_file(source: Any) -> bool:
+    """Return whether ``source`` is the name of a model file of a potential, by its ending (.pt, .pt2)."""
+    return isinstance(source, str | os.PathLike) and Path(source).suffix in (".pt", ".pt2")

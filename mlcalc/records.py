@@ -56,8 +56,11 @@ def describe_calculator(calculator: Any) -> str:
 
 
 def structure_hash(atoms: Atoms) -> str:
-    """Return a digest of a structure: elements, masses, cell, positions, momenta."""
+    """Return a digest of a structure: elements, masses, cell, positions, momenta, initial moments and charges."""
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.pbc, atoms.get_masses(), atoms.cell.array, atoms.positions, atoms.get_momenta()):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for name in ("initial_magmoms", "initial_charges"):
+        if atoms.has(name) and atoms.get_array(name).any():
+            digest.update(name.encode() + np.ascontiguousarray(atoms.get_array(name)).tobytes())
     return digest.hexdigest()

@@ -210,15 +210,44 @@ def properties_section(found: list[CubicProperties]) -> str:
     return table(head, rows, left=2)
 
 
+def grades_section(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table of what ``mlcalc grade`` wrote, by element."""
+    if not found:
+        return "Not measured."
+    rows = []
+    for element, grade in found.items():
+        pairs = zip(grade["grade"], grade["forces_rmse_ev_per_ang"], strict=True)
+        rows.append(
+            [
+                element,
+                *[f"{middle:.2f}: {error:.3f}" for middle, error in pairs],
+                f"{grade['rank_correlation']:.2f}, {grade['rank_correlation_of_frames']:.2f}",
+                f"{grade['largest_grade']:.2f}",
+            ]
+        )
+    bins = max(len(row) for row in rows) - 3
+    head = ["", *[f"bin {k + 1}" for k in range(bins)], "rank correlation: atoms, frames", "largest"]
+    page = "../../../docs/potentials.md#extrapolation-grade"
+    return f"""Each file carries the statistics of its training frames ([extrapolation grade]({page});
+1 is the farthest in training). On the validation frames, in eight bins of equally many atoms, median grade: force RMSE
+in eV/Å:
+
+{table(head, rows)}
+
+Command: `mlcalc grade mlearn-Si.safetensors benchmarks/mlearn/mlearn-Si.yaml`."""
+
+
 def speed_section(documents: list[dict[str, Any]]) -> str:
     if not documents:
         return "Not measured."
     rows = []
+    formats = all("format" in r for document in documents for r in document["results"])
     for document in documents:
         for r in document["results"]:
             rows.append(
                 [
                     r["engine"],
+                    *([r["format"]] if formats else []),
                     r["element"],
                     r["dtype"],
                     f"{r['atoms']}",
@@ -227,7 +256,20 @@ def speed_section(documents: list[dict[str, Any]]) -> str:
                     f"{100 * r['cpu_share']:.0f} %",
                 ]
             )
-    head = ["engine", "", "dtype", "atoms", "whole step", "list", "edges", "model", "rest", "rebuild", "CPU share"]
+    head = [
+        "engine",
+        *(["format"] if formats else []),
+        "",
+        "dtype",
+        "atoms",
+        "whole step",
+        "list",
+        "edges",
+        "model",
+        "rest",
+        "rebuild",
+        "CPU share",
+    ]
     machines = dict.fromkeys(
         f"{d['machine']['processor']}, torch {d['machine']['versions']['torch']}" for d in documents
     )
@@ -236,7 +278,7 @@ the neighbour list; `edges`: the graph of it; `model`: energies and gradients; `
 which a crystal needs. A CPU share below 100 % says that the machine was busy with something else: the times are too
 long then.
 
-{table(head, rows, left=3)}"""
+{table(head, rows, left=4 if formats else 3)}"""
 
 
 def drift_section(documents: list[dict[str, Any]]) -> str:
@@ -268,7 +310,12 @@ def configs_section(members: list[Member]) -> str:
     )
 
 
-def card(members: list[Member], speed: list[dict[str, Any]], drift: list[dict[str, Any]]) -> str:
+def card(
+    members: list[Member],
+    speed: list[dict[str, Any]],
+    drift: list[dict[str, Any]],
+    grades: dict[str, dict[str, Any]],
+) -> str:
     """Return the whole card."""
     elements = [m.element for m in members]
     architectures = ", ".join(dict.fromkeys(m.metrics["architecture"] for m in members))
@@ -298,6 +345,10 @@ Training time is the sum of all epochs, on one thread each, with other runs on t
 By kind of frame in cross-validation, and of the shipped networks on the frames of their own training; RMSE (MAE):
 
 {groups_section(members)}
+
+## Extrapolation grade
+
+{grades_section(grades)}
 
 ## Properties
 

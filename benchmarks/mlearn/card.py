@@ -127,7 +127,8 @@ def main() -> None:
     members = [member(run, weights, cross_validation, args.properties) for run in args.runs]
     members.sort(key=lambda m: ORDER.index(m.element))
     speed, drift = ([json.loads(path.read_text()) for path in paths] for paths in (args.speed, args.drift))
-    write_atomic(args.out, card(members, speed, drift))
+    grades = {m.element: m.metrics["validation"]["grade"] for m in members if m.metrics["validation"].get("grade")}
+    write_atomic(args.out, card(members, speed, drift, grades))
     print(f"wrote {args.out}")
 
 

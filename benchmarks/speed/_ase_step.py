@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from mlcalc.potentials.derivatives import energies_and_gradients, forces
 WARM_UP = 3
 
 
-def ase_step(atoms: Atoms, potential: Potential, dtype: str, steps: int, repeats: int, skin: float) -> dict[str, float]:
+def ase_step(
+    atoms: Atoms, potential: Potential | Path, dtype: str, steps: int, repeats: int, skin: float
+) -> dict[str, float]:
     """Return the times of ``StepCost``, ms per atom, ``edges_per_atom`` and ``cpu_share``.
 
     After each step of the dynamics its parts are run again on the new positions, by themselves.

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mlcalc.deploy import export
+from mlcalc.deploy import read_document
 from mlcalc.errors import LammpsError
 from mlcalc.graphs import neighbor_list
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import run_input
-from mlcalc.potentials.base import Potential
 
 WARM_UP = 5
 _NUMBER = r"([-+\d.eE]+)"
@@ -29,9 +28,7 @@ _SHARE = re.compile(rf"^{_NUMBER}% CPU use", re.MULTILINE)
 _BUILDS = re.compile(r"^Neighbor list builds = (\d+)", re.MULTILINE)
 
 
-def lammps_step(
-    atoms: Atoms, potential: Potential, dtype: str, steps: int, repeats: int, skin: float
-) -> dict[str, float]:
+def lammps_step(atoms: Atoms, file: Path, steps: int, repeats: int, skin: float) -> dict[str, float]:
     """Return the times of ``StepCost``, ms per atom, ``edges_per_atom`` and ``cpu_share``.
 
     ``list`` is LAMMPS' Neigh and Comm; ``edges`` and ``model`` are the plugin's; ``rest`` is integration, the adding up
@@ -44,11 +41,10 @@ def lammps_step(
     box, types = make_box(atoms), atom_types(atoms)
     with tempfile.TemporaryDirectory(prefix="mlcalc-speed-") as name:
         folder = Path(name)
-        export(potential, folder / "model.pt", dtype)
         write_data(atoms, folder / "structure.data", types=types, box=box)
         lines = [
             *setup_lines(box, folder / "structure.data"),
-            *model_lines(folder / "model.pt", types, "timing yes"),
+            *model_lines(file, types, "timing yes"),
             f"neighbor {skin:.17g} bin",
             "velocity all create 300 1 loop geom",
             "timestep 0.001",
@@ -70,7 +66,9 @@ def lammps_step(
     made = rebuilding.pop("builds") - result["builds"] * builds / steps
     result["rebuild_ms"] = (rebuilding["list_ms"] - result["list_ms"]) * builds / made
     del result["builds"]
-    edges = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, potential.info.cutoff)[0].shape[1]
+    edges = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, read_document(file)["info"]["cutoff"])[0].shape[
+        1
+    ]
     return {**result, "edges_per_atom": edges / len(atoms)}
 
 

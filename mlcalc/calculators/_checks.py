@@ -25,8 +25,6 @@ from mlcalc.potentials.base import PotentialInfo
 OVERLAP = 0.1
 # Below this fraction of the closest pair in the training data a network extrapolates.
 CLOSE = 0.8
-# Grades above 1 are farther from the training set than any part of it; validation frames reach 1.5.
-GRADE_WARN = 1.5
 
 
 def check_mixture(numbers: NDArray[np.int64], info: PotentialInfo) -> None:

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcalc.calculators._checks import (
-    GRADE_WARN,
     check_distances,
     check_finite,
     check_grades,
@@ -38,6 +37,7 @@ from mlcalc.graphs import Graph, VerletList, species_indices
 from mlcalc.graphs.build import assemble
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
+from mlcalc.potentials.grade import FAR
 from mlcalc.potentials.precision import dtype_name
 
 
@@ -93,7 +93,7 @@ class MLCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "cpu",
         skin: float = 1.0,
-        grade_warn: float | None = GRADE_WARN,
+        grade_warn: float | None = FAR,
         grade_stop: float | None = None,
     ) -> None:
         super().__init__()

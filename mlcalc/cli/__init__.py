@@ -69,11 +69,12 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app(args=arguments, prog_name="mlcalc")
-    except (MlcalcError, OSError) as error:  # also files and folders that cannot be read or written
+    # Also files and folders that cannot be read or written, and what a --calculator says that it does not do.
+    except (MlcalcError, OSError, NotImplementedError) as error:
         if debug:
             traceback.print_exc()
         else:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            typer.secho(f"error: {error or type(error).__name__}", err=True, fg="red")
         sys.exit(1)
 
 

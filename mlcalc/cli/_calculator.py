@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from mlcalc.errors import WorkflowError
+from mlcalc.files import is_model_file
 
 PotentialOption = Annotated[
     Optional[str], typer.Option("--potential", "-p", help="Name in the zoo, weights file or model file.")
@@ -74,6 +75,38 @@ def make_calculator(
     if not hasattr(result, "get_potential_energy"):
         raise WorkflowError(f"--calculator {calculator!r} is not an ASE calculator")
     return result
+
+
+def precise_calculator(potential: str | None, calculator: str | None, dtype: str | None, device: str | None) -> Any:
+    """Return the same as ``make_calculator``; a potential is in float64 unless ``dtype`` says otherwise."""
+    return make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+
+
+def dynamics_calculator(
+    potential: str | None, calculator: str | None, engine: str, dtype: str | None, device: str | None
+) -> tuple[Any, str | None]:
+    """Return what ``md`` takes as calculator and as dtype.
+
+    The default, float64 except for model files, is the same for both engines, so that they write the same record.
+
+    Raises:
+        WorkflowError: options that do not fit the engine.
+    """
+    check_choice(potential, calculator)
+    is_file = is_model_file(potential)
+    precision = dtype or (None if potential is None or is_file else "float64")
+    if engine != "lammps":
+        return make_calculator(potential, calculator, precision, device), None
+    if potential is None:
+        raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
+    if device is not None:
+        raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
+    if dtype is not None and is_file:
+        raise WorkflowError(
+            f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, or "
+            "export the potential again (mlcalc export … --dtype)"
+        )
+    return potential, precision
 
 
 def check_choice(potential: str | None, calculator: str | None) -> None:

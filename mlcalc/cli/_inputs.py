@@ -111,7 +111,7 @@ def three_integers(text: str | None, option: str) -> tuple[int, int, int] | None
     """Read ``"2 2 2"``, ``"2,2,2"``, ``"2x2x2"`` or ``"2"``.
 
     Raises:
-        WorkflowError: anything else.
+        WorkflowError: anything else, or integers below 1.
     """
     if text is None:
         return None
@@ -122,9 +122,24 @@ def three_integers(text: str | None, option: str) -> tuple[int, int, int] | None
         numbers = []
     if len(numbers) == 1:
         numbers = numbers * 3
-    if len(numbers) != 3:
-        raise WorkflowError(f"{option} {text!r}: give one or three integers, e.g. '2 2 2'")
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise WorkflowError(f"{option} {text!r}: give one or three integers above 0, e.g. '2 2 2'")
     return numbers[0], numbers[1], numbers[2]
+
+
+def length_or_three_integers(text: str, option: str) -> float | tuple[int, int, int]:
+    """Read a mesh: ``"50.0"`` is a length in Å, ``"2 2 2"`` are numbers of points.
+
+    Raises:
+        WorkflowError: anything else, or a length that is not positive.
+    """
+    try:
+        length = float(text)
+    except ValueError:
+        return three_integers(text, option) or (1, 1, 1)
+    if not 0 < length < float("inf"):
+        raise WorkflowError(f"{option} {text!r}: a length must be positive")
+    return length
 
 
 def numbers(text: str, option: str) -> list[float]:

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         resume: Annotated[bool, typer.Option(help="Go on with runs in --out.")] = True,
         dtype: Annotated[
             Optional[str],
-            typer.Option(help="float32 or float64 for --potential; default: a .pt file's own, float64 for others."),
+            typer.Option(help="float32 or float64 for --potential; default: a model file's own, float64 for others."),
         ] = None,
         device: DeviceOption = None,
     ) -> None:
@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
+        from mlcalc.cli._calculator import dynamics_calculator
         from mlcalc.cli._inputs import numbers, progress_bar, read_structures, three_integers
         from mlcalc.errors import WorkflowError
         from mlcalc.records import write_json
@@ -84,11 +85,11 @@ def register(app: typer.Typer) -> None:
             temperatures = numbers(temperatures_k, "--temperatures-k")
             atoms = read_structures([file])[-1][1]
             repeat = three_integers(supercell, "--supercell")
-            engine_or_name, precision = _calculator(potential, calculator, engine, dtype, device)
+            calculator_or_name, precision = dynamics_calculator(potential, calculator, engine, dtype, device)
             with progress_bar(f"diffusion {file.stem}", steps * len(temperatures)) as update:
                 result = run(
                     atoms.repeat(repeat) if repeat else atoms,
-                    engine_or_name,
+                    calculator_or_name,
                     temperatures_k=temperatures,
                     steps=steps,
                     equilibration_steps=equilibration_steps,
@@ -133,21 +134,3 @@ def register(app: typer.Typer) -> None:
                 f"D0 = {line.prefactor_cm2_per_s:.2e} cm²/s (ln D0 ± {line.log_prefactor_error:.2f})"
             )
         typer.echo(f"errors are one standard error of {blocks} blocks; files in {out}")
-
-
-def _calculator(
-    potential: str | None, calculator: str | None, engine: str, dtype: str | None, device: str | None
-) -> tuple[Any, str | None]:
-    """Return what ``diffusion`` takes as calculator, and its dtype."""
-    from mlcalc.cli._calculator import check_choice, make_calculator
-    from mlcalc.errors import WorkflowError
-
-    check_choice(potential, calculator)
-    if engine == "lammps":
-        if potential is None:
-            raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
-        if device is not None:
-            raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
-        return potential, dtype
-    default = None if potential is None or potential.endswith(".pt") else "float64"
-    return make_calculator(potential, calculator, dtype or default, device), None

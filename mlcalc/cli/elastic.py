@@ -41,14 +41,14 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Column, Table
 
-        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._calculator import precise_calculator
         from mlcalc.cli._inputs import folder_of, numbers, progress_bar, read_structures
         from mlcalc.records import write_json
         from mlcalc.workflows import elastic as run
         from mlcalc.workflows import plot_elastic
 
         structures = read_structures(files)
-        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+        engine = precise_calculator(potential, calculator, dtype, device)
         sizes = numbers(amplitudes, "--amplitudes")
         titles = ("structure", "space group", "K GPa", "G GPa", "E GPa", "Poisson", "A_U", "stable", "converged")
         table = Table(*(Column(title, overflow="fold") for title in titles))

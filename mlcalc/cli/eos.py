@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Column, Table
 
-        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._calculator import precise_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures
         from mlcalc.cli._relax_first import relaxed_first
         from mlcalc.records import write_json
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_eos
 
         structures = read_structures(files)
-        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+        engine = precise_calculator(potential, calculator, dtype, device)
         titles = ("form", "V0 Å³", "E0 eV", "B0 GPa", "B0'", "rms meV")
         table = Table(
             Column("per atom", overflow="fold", min_width=8), *(Column(title, no_wrap=True) for title in titles)

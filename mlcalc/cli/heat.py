@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
+from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 
 
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         isotope: Annotated[bool, typer.Option(help="Scatter at isotopes of natural abundance.")] = False,
         force_tolerance: Annotated[float, typer.Option(help="Forces above this: not relaxed, eV/Å.")] = 1e-3,
         symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
-        dtype: Annotated[Optional[str], typer.Option(help="Of --potential; default float64.")] = None,
+        dtype: Float64Option = None,
         device: DeviceOption = None,
         relax_first: Annotated[
             bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
@@ -49,30 +49,30 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from mlcalc.cli._calculator import make_calculator
-        from mlcalc.cli._inputs import folder_of, numbers, progress_bar, read_structures, three_integers
-        from mlcalc.errors import WorkflowError
+        from mlcalc.cli._calculator import precise_calculator
+        from mlcalc.cli._inputs import (
+            folder_of,
+            length_or_three_integers,
+            numbers,
+            progress_bar,
+            read_structures,
+            three_integers,
+        )
+        from mlcalc.cli._relax_first import relaxed_first
         from mlcalc.records import write_json
-        from mlcalc.workflows import heat_conduction, plot_heat, relax
+        from mlcalc.workflows import heat_conduction, plot_heat
         from mlcalc.workflows._heat_solver import load_phono3py
 
         load_phono3py()  # before anything is relaxed
         structures = read_structures(files)
         temperatures = numbers(temperatures_k, "--temperatures-k")
-        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
-        grid: Any
-        try:
-            grid = float(mesh)
-        except ValueError:
-            grid = three_integers(mesh, "--mesh")
-        if isinstance(grid, float) and not grid > 0:
-            raise WorkflowError(f"--mesh {mesh!r}: a length must be positive")
+        engine = precise_calculator(potential, calculator, dtype, device)
+        grid = length_or_three_integers(mesh, "--mesh")
+        repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "T K", "κxx", "κyy", "κzz W/(m K)", "mesh", "change", "converged")
         for number, (name, given) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
-            atoms = given
-            if relax_first:
-                atoms = relax(given, engine, cell="full", symmetry=True, fmax=1e-4, stress_tolerance_gpa=1e-2).atoms
+            atoms = relaxed_first(given, engine, folder) if relax_first else given
             write(folder / "structure.extxyz", atoms, format="extxyz")
             with progress_bar(f"heat {name} ({number}/{len(structures)})", None) as update:
 
@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
                 result = heat_conduction(
                     atoms,
                     engine,
-                    supercell=three_integers(supercell, "--supercell"),
+                    supercell=repeats,
                     min_length=min_length,
                     displacement=displacement,
                     pair_cutoff=pair_cutoff,

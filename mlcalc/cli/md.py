@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         rdf_max: Annotated[float, typer.Option(help="Largest distance of g(r), Å.")] = 6.0,
         dtype: Annotated[
             Optional[str],
-            typer.Option(help="float32 or float64 for --potential; default: a .pt file's own, float64 for others."),
+            typer.Option(help="float32 or float64 for --potential; default: a model file's own, float64 for others."),
         ] = None,
         device: DeviceOption = None,
     ) -> None:
@@ -51,28 +51,15 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from mlcalc.cli._calculator import check_choice, make_calculator
+        from mlcalc.cli._calculator import dynamics_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
-        from mlcalc.errors import WorkflowError
         from mlcalc.records import write_json
         from mlcalc.workflows import md as run
         from mlcalc.workflows import plot_log, plot_msd, plot_rdf
 
         structures = read_structures(files)
         repeat = three_integers(supercell, "--supercell")
-        check_choice(potential, calculator)
-        if engine == "lammps":
-            if potential is None:
-                raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
-            if device is not None:
-                raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
-            if dtype is not None and potential.endswith(".pt"):
-                raise WorkflowError(
-                    f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, "
-                    "or export the potential again (mlcalc export … --dtype)"
-                )
-        # The same for both engines, so that they write the same record.
-        precision = dtype or (None if potential is None or potential.endswith(".pt") else "float64")
+        calculator_or_name, precision = dynamics_calculator(potential, calculator, engine, dtype, device)
         table = Table("structure", "steps", "T K", "E_pot eV/atom", "p GPa", "drift meV/atom/ps", "ms/step")
         for number, (name, atoms) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
@@ -83,7 +70,7 @@ def register(app: typer.Typer) -> None:
 
                 result = run(
                     atoms.repeat(repeat) if repeat else atoms,
-                    potential if engine == "lammps" else make_calculator(potential, calculator, precision, device),
+                    calculator_or_name,
                     ensemble=ensemble,
                     temperature_k=temperature_k,
                     pressure_gpa=pressure_gpa,
@@ -96,7 +83,7 @@ def register(app: typer.Typer) -> None:
                     out=folder,
                     engine=engine,
                     ranks=ranks,
-                    dtype=precision if engine == "lammps" else None,
+                    dtype=precision,
                     log_interval=log_interval,
                     trajectory_interval=trajectory_interval,
                     checkpoint_interval=checkpoint_interval,

@@ -42,14 +42,14 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._calculator import precise_calculator
         from mlcalc.cli._inputs import progress_bar, read_structures
         from mlcalc.records import write_json
         from mlcalc.workflows import neb as run
         from mlcalc.workflows import plot_path
 
         (_, first), (_, last) = read_structures([initial])[-1], read_structures([final])[-1]
-        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+        engine = precise_calculator(potential, calculator, dtype, device)
         out.mkdir(parents=True, exist_ok=True)
         with progress_bar(f"neb {initial.stem} → {final.stem}", max_steps) as update:
             result = run(

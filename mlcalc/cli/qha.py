@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._calculator import precise_calculator
         from mlcalc.cli._inputs import folder_of, progress_bar, read_structures, three_integers
         from mlcalc.cli._relax_first import relaxed_first
         from mlcalc.records import write_json
@@ -63,8 +63,9 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import qha as run
 
         structures = read_structures(files)
-        engine = make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+        engine = precise_calculator(potential, calculator, dtype, device)
         grid = three_integers(mesh, "--mesh") or (20, 20, 20)
+        repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "T K", "V Å³/atom", "expansion 1e-6/K", "B GPa", "Cp k_B/atom", "converged")
         for number, (name, given) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))
@@ -89,7 +90,7 @@ def register(app: typer.Typer) -> None:
                     stress_tolerance_gpa=stress_tolerance_gpa,
                     optimizer=optimizer,
                     max_steps=max_steps,
-                    supercell=three_integers(supercell, "--supercell"),
+                    supercell=repeats,
                     min_length=min_length,
                     displacement=displacement,
                     mesh=grid,

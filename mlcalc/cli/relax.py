@@ -116,5 +116,8 @@ def _finished(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
     if not path.exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return record if record["identity"] == identity else None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if record["identity"] == identity else None
+    except (ValueError, KeyError, TypeError):  # damaged: done again
+        return None

@@ -18,6 +18,7 @@ from torch import Tensor
 import mlcalc.ops  # noqa: F401  (the program calls mlcalc::exchange)
 from mlcalc.deploy import _document, _instruction_set
 from mlcalc.errors import SettingsError
+from mlcalc.files import write_atomic
 from mlcalc.potentials.base import Potential
 
 # torch.export treats sizes 0 and 1 as constants. Programs are therefore made for, and always given, at least this many
@@ -79,6 +80,11 @@ class CompiledPotential(Potential):
             if extra is not None and name in extra:
                 extra[name] = values[:n]
         return _Derivative.apply(energies, gradients, edge_vectors)
+
+    def save(self, path: Path) -> Path:
+        """Write the file it came from to ``path``, and return that."""
+        write_atomic(path, self._archive)
+        return path
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledPotential:
         return self

@@ -77,6 +77,26 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
     problem = check(result.atoms, settings["min_distance"])
     if problem:
         return {**record, "reason": f"{problem} after relaxation"}
+    found = find_space_group(result.atoms, settings["symprec"])
+    relaxed = result.atoms.copy()
+    relaxed.info = {}
+    graded = "extrapolation_grades" in getattr(calculator, "implemented_properties", ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it would warn of is decided here
+        grade = float(calculator.get_property("extrapolation_grades", relaxed).max()) if graded else None
+    record = {
+        **record,
+        "energy_ev": result.energy_ev,
+        "enthalpy_ev": result.enthalpy_ev,
+        "space_group": found.number if found else None,
+        "space_group_symbol": found.symbol if found else None,
+        "grade": grade,
+        "atoms": ase.io.jsonio.encode(relaxed),
+    }
+    limit = settings["largest_grade"]
+    if grade is not None and limit is not None and grade > limit:
+        message = f"grade {grade:.2f} of an atom, above {limit:g}; {result.energy_ev / len(atoms):.3f} eV/atom"
+        return {**record, "stage": "trust", "reason": "beyond the training data", "message": message}
     trusted = np.array(settings["trusted_neighbors_ang"])
     missing = trusted - closest_neighbors([result.atoms], len(trusted))
     if (missing > 0).any():
@@ -88,15 +108,4 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
             "message": f"neighbour {k + 1} of an atom {missing[k]:.3f} Å closer than ever in training; "
             f"{result.energy_ev / len(atoms):.3f} eV/atom",
         }
-    found = find_space_group(result.atoms, settings["symprec"])
-    relaxed = result.atoms.copy()
-    relaxed.info = {}
-    return {
-        **record,
-        "status": "ok",
-        "energy_ev": result.energy_ev,
-        "enthalpy_ev": result.enthalpy_ev,
-        "space_group": found.number if found else None,
-        "space_group_symbol": found.symbol if found else None,
-        "atoms": ase.io.jsonio.encode(relaxed),
-    }
+    return {**record, "status": "ok"}

@@ -20,6 +20,7 @@ from mlcalc.environment import machine, versions
 from mlcalc.errors import MlcalcError, WorkflowError
 from mlcalc.files import write_atomic
 from mlcalc.generators import Constraints, make_generator
+from mlcalc.potentials.grade import FAR
 
 #: Called with (step, done, total) while the job runs, and with (step, 1, 1) when a step is over.
 Progress = Callable[[str, int, int], None]
@@ -78,7 +79,10 @@ def run_demo(
             partial(make_generator("random").sample, settings.number, constraints, settings.seed),
             factory,
             folder / "search",
-            settings=FunnelSettings(trusted_neighbors_ang=steps.trusted_neighbors(potential)),
+            settings=FunnelSettings(
+                trusted_neighbors_ang=steps.trusted_neighbors(potential),
+                largest_grade=FAR if potential is not None and "grade" in potential.info.outputs else None,
+            ),
             description={
                 "generator": "random",
                 "number": settings.number,

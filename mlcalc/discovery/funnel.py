@@ -32,6 +32,8 @@ class FunnelSettings:
             than entry k − 1 of this list, the closest in the potential's training data (``closest_neighbors``): more
             crowded than anything it was shown, its energies are extrapolations, and often far too low. Empty trusts
             all.
+        largest_grade: relaxed structures are stopped where some atom's extrapolation grade is above this; None, or a
+            calculator without grades, stops none.
         fmax: largest force left after relaxation, eV/Å.
         stress_tolerance_gpa: largest stress left after relaxation, GPa.
         max_steps: optimiser steps allowed.
@@ -43,6 +45,7 @@ class FunnelSettings:
 
     min_distance: float = 0.6
     trusted_neighbors_ang: tuple[float, ...] = ()
+    largest_grade: float | None = None
     fmax: float = 0.02
     stress_tolerance_gpa: float = 0.1
     max_steps: int = 300
@@ -71,7 +74,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Relaxed:
-    """A relaxed candidate; energies in eV, volume in Å³, both per atom."""
+    """A relaxed candidate; energies in eV, volume in Å³, per atom; the largest extrapolation grade of its atoms."""
 
     index: int
     atoms: Atoms
@@ -82,6 +85,16 @@ class Relaxed:
     space_group_symbol: str | None
     steps: int
     wall_time_s: float
+    grade: float | None
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    """A relaxed candidate outside what the potential was trained on: listed, not ranked."""
+
+    candidate: Relaxed
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -109,12 +122,14 @@ class FunnelResult:
         stages: in order; every candidate is in the first one's ``entered``.
         relaxed: all that were relaxed, by candidate index.
         ranked: distinct crystals, lowest first.
+        extrapolated: relaxed, but beyond the potential's data, lowest first; their energies mean little.
         settings: what decided.
     """
 
     stages: tuple[Stage, ...]
     relaxed: tuple[Relaxed, ...]
     ranked: tuple[Ranked, ...]
+    extrapolated: tuple[Extrapolated, ...]
     settings: FunnelSettings
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,6 +150,7 @@ class FunnelResult:
             "settings": asdict(self.settings),
             "stages": [asdict(stage) for stage in self.stages],
             "relaxed": [row(r) for r in self.relaxed],
+            "extrapolated": [{"reason": e.reason, "message": e.message, **row(e.candidate)} for e in self.extrapolated],
             "ranked": [
                 {
                     "rank": r.rank,
@@ -294,7 +310,11 @@ def _summarise(records: Sequence[dict[str, Any]], generated: int, settings: Funn
         for k, g in enumerate(best, start=1)
     )
     invalid = sum(len(v) for v in failed["validity"].values())
-    untrusted = sum(len(v) for v in failed["trust"].values())
+    extrapolated = sorted(
+        (Extrapolated(_relaxed(r), r["reason"], r["message"]) for r in records if r["stage"] == "trust"),
+        key=lambda e: (e.candidate.enthalpy_ev_per_atom, e.candidate.index),
+    )
+    untrusted = len(extrapolated)
     duplicates = sorted(set(r.index for r in relaxed) - {r.best.index for r in ranked})
     stages = (
         Stage("generated", generated, generated, {}),
@@ -303,7 +323,7 @@ def _summarise(records: Sequence[dict[str, Any]], generated: int, settings: Funn
         Stage("within the potential's data", len(relaxed) + untrusted, len(relaxed), failed["trust"]),
         Stage("distinct", len(relaxed), len(ranked), {"duplicate": duplicates} if duplicates else {}),
     )
-    return FunnelResult(stages, relaxed, ranked, settings)
+    return FunnelResult(stages, relaxed, ranked, tuple(extrapolated), settings)
 
 
 def _relaxed(record: dict[str, Any]) -> Relaxed:
@@ -318,4 +338,5 @@ def _relaxed(record: dict[str, Any]) -> Relaxed:
         space_group_symbol=record["space_group_symbol"],
         steps=record["steps"],
         wall_time_s=record["wall_time_s"],
+        grade=record["grade"],
     )

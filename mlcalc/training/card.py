@@ -28,6 +28,28 @@ def error_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def grade_section(grade: dict[str, Any] | None) -> str:
+    """Return a Markdown section on ``calibration`` output, empty without grades."""
+    if grade is None:
+        return ""
+    rows = zip(grade["grade"], grade["forces_rmse_ev_per_ang"], strict=True)
+    lines = "\n".join(f"| {middle:.2f} | {error:.4f} |" for middle, error in rows)
+    return f"""## Extrapolation grade
+
+Distance of an atom's environment from the training set; 1 is the farthest in training. On the validation set, in bins
+of equally many atoms:
+
+| grade (median) | force RMSE, eV/Å |
+|---:|---:|
+{lines}
+
+Rank correlation of grade and force error: {_number(grade["rank_correlation"], 2)} over atoms,
+{_number(grade["rank_correlation_of_frames"], 2)} over frames (largest grade, RMS error). Largest grade:
+{grade["largest_grade"]:.2f}; {100 * grade["share_above_1"]:.2g} % of atoms are above 1.
+
+"""
+
+
 def model_card(
     potential: NeuralPotential, settings: TrainingSettings, metrics: dict[str, Any], training: dict[str, Any]
 ) -> str:
@@ -82,7 +104,7 @@ Command: `mlcalc train config.yaml`, with the `config.yaml` beside this card.
 
 {error_table(metrics["validation"])}
 
-## Errors on the training set
+{grade_section(metrics["validation"].get("grade"))}## Errors on the training set
 
 {error_table(metrics["training"])}
 

@@ -251,6 +251,7 @@ class Trainer:
         values = dataclasses.asdict(self.settings)
         for key in ("out", "threads", "licence", "energy_scale", "training_data"):
             values.pop(key)
+        values["model"].pop("grade")
         for key in ("train", "validation", "test"):
             values["data"][key] = [Path(p).name for p in values["data"][key]]
         digest = hashlib.sha256()

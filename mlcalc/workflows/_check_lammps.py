@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from mlcalc.files import is_model_file
 from mlcalc.workflows._check_context import Context, Deviation, NotApplicableError
 
 
@@ -48,13 +49,11 @@ def lammps(context: Context) -> list[Deviation]:
 
 def _model(context: Context, folder: Path, dtype: str) -> Path:
     """Return a model file: that of the calculator, or its potential's export."""
-    from mlcalc.deploy import export
+    from mlcalc.lammps import model_file
     from mlcalc.zoo import load
 
-    source = Path(str(context.calculator.parameters["potential"]))
-    if source.suffix == ".pt" and source.is_file():
-        return source.resolve()
+    source = context.calculator.parameters["potential"]
+    if is_model_file(source) and Path(source).is_file():
+        return Path(source).resolve()
     elements = sorted(set(context.cluster.get_chemical_symbols()))
-    potential = load(context.calculator.potential, elements=elements)
-    export(potential, folder / "model.pt", dtype=dtype)
-    return folder / "model.pt"
+    return model_file(load(context.calculator.potential, elements=elements), folder, dtype)

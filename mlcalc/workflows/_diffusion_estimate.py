@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
+from ase.data import chemical_symbols
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
 from mlcalc.workflows._warnings import WorkflowWarning
-from mlcalc.workflows.msd import squared_displacements
+from mlcalc.workflows.msd import squared_displacements, without_drift
 
 Array = NDArray[np.float64]
 CM2_PER_S = 0.1  # of 1 Å²/fs
@@ -30,7 +32,7 @@ class ElementDiffusion:
 
     Attributes:
         element: symbol.
-        atoms: how many.
+        atoms: how many, without those that are fixed.
         time_fs: (L,) lags up to the length of a block, fs.
         msd_ang2: (L,) mean squared displacement, mean over blocks, Å².
         msd_error_ang2: (L,) its standard error from the spread of the blocks, Å².
@@ -103,11 +105,27 @@ def fit_window(length: int, interval_fs: float, start_fs: float | None, stop_fs:
     return start, stop
 
 
+def free_atoms(atoms: Atoms) -> NDArray[np.bool_]:
+    """Return (N,) whether an atom can move against the rest.
+
+    Raises:
+        WorkflowError: none can: a single atom moves with its own centre of mass; or all are fixed.
+    """
+    free = np.ones(len(atoms), dtype=bool)
+    for item in atoms.constraints:
+        if isinstance(item, FixAtoms):
+            free[item.index] = False
+    if not free.any() or (len(atoms) == 1 and not atoms.constraints):
+        raise WorkflowError(
+            "diffusion is motion against the other atoms, and there are none that move: "
+            + ("all atoms are fixed" if len(atoms) > 1 else "repeat the cell (--supercell) to have more than one atom")
+        )
+    return free
+
+
 def estimate(
     positions: Array,
-    numbers: NDArray[np.int64],
-    symbols: Sequence[str],
-    masses: Array,
+    atoms: Atoms,
     interval_fs: float,
     blocks: int,
     start_fs: float | None,
@@ -118,9 +136,7 @@ def estimate(
 
     Args:
         positions: (F, N, 3) unwrapped, Å.
-        numbers: (N,) atomic numbers.
-        symbols: (N,) of them.
-        masses: (N,) amu.
+        atoms: elements, masses and constraints.
         interval_fs: between frames, fs.
         blocks: how many.
         start_fs: first lag of the fit, fs.
@@ -131,15 +147,16 @@ def estimate(
         raise WorkflowError(f"axes {axes!r}: give some of x, y and z, e.g. 'xyz' or 'xy'")
     length = block_length(len(positions), blocks)
     window = fit_window(length, interval_fs, start_fs, stop_fs)
-    positions = positions - np.einsum("fnk,n->fk", positions, masses / masses.sum())[:, None, :]
+    free = free_atoms(atoms)
+    positions = without_drift(positions, atoms)
     positions = positions[len(positions) - blocks * length :, :, [AXES.index(axis) for axis in axes]]
-    pieces = positions.reshape(blocks, length, len(numbers), len(axes))
+    pieces = positions.reshape(blocks, length, len(atoms), len(axes))
     per_atom = np.array([squared_displacements(piece - piece[0]) for piece in pieces])
     lags = interval_fs * np.arange(length, dtype=np.float64)
     found = {}
-    for number in np.unique(numbers):
-        chosen = numbers == number
-        symbol = str(np.asarray(symbols)[chosen][0])
+    for number in np.unique(atoms.numbers[free]):
+        chosen = free & (atoms.numbers == number)
+        symbol = chemical_symbols[number]
         found[symbol] = _element(
             symbol, per_atom[:, :, chosen].mean(axis=2), int(chosen.sum()), lags, window, len(axes)
         )

@@ -58,7 +58,8 @@ def diffusion_from_trajectory(
 ) -> TrajectoryDiffusion:
     """Estimate the diffusion coefficient of each element from a trajectory.
 
-    The motion of the centre of mass is removed. The trajectory is cut into ``blocks`` of equal length (a rest at its
+    The motion of the centre of mass is removed, unless the first frame has constraints, which hold the frame; atoms
+    fixed by ``FixAtoms`` there do not count. The trajectory is cut into ``blocks`` of equal length (a rest at its
     beginning is left out). In each, the mean squared displacement over all time origins (Calandrini et al., Collection
     SFN 12, 201 (2011)) is fitted by a straight line with an intercept, which takes up free flight and vibration, over
     the lags from ``fit_start_fs`` to ``fit_stop_fs``; its slope is 2 · axes · D. D is the mean of the blocks, its error
@@ -77,7 +78,8 @@ def diffusion_from_trajectory(
         temperature_k: kept in the result, K.
 
     Raises:
-        WorkflowError: too few frames for the blocks, frames of different atoms, no known or no equal interval.
+        WorkflowError: too few frames for the blocks, frames of different atoms, no known or no equal interval, no atom
+            that can move against another.
 
     Warns:
         WorkflowWarning: an element that is not diffusive, so that its D is a bound only; frames too far apart.
@@ -87,9 +89,7 @@ def diffusion_from_trajectory(
     first = structures[0]
     elements = estimate(
         unwrapped(structures) if unwrap else np.array([frame.positions for frame in structures]),
-        first.numbers,
-        first.get_chemical_symbols(),
-        first.get_masses(),
+        first,
         interval,
         blocks,
         fit_start_fs,

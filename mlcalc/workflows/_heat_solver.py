@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.records import describe_calculator, structure_hash
-from mlcalc.workflows.phonon import displacement_forces
+from mlcalc.workflows._displacements import displacement_forces
 
 COARSER = 2.0 / 3.0  # of the mesh, to see how much its density matters
 ABSURD = 1e6  # W/(m K): no scattering at all
@@ -68,9 +68,17 @@ def fit(
 
 
 def thinned(solver: Any, mesh: float | Sequence[int]) -> list[int]:
-    """Return the numbers of a mesh of two thirds."""
+    """Return the numbers of a mesh of two thirds.
+
+    Raises:
+        WorkflowError: it is the same mesh.
+    """
     solver.mesh_numbers = mesh
-    return [max(1, round(COARSER * int(n))) for n in solver.mesh_numbers]
+    fine = [int(n) for n in solver.mesh_numbers]
+    coarse = [max(1, round(COARSER * n)) for n in fine]
+    if coarse == fine:
+        raise WorkflowError(f"there is no mesh coarser than {fine} to compare with: use a denser one, or no check_mesh")
+    return coarse
 
 
 def solve(

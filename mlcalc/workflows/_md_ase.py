@@ -30,6 +30,7 @@ from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.files import write_atomic
 from mlcalc.workflows._md_record import COLUMNS, format_row
 from mlcalc.workflows._md_settings import MDSettings, degrees_of_freedom
+from mlcalc.workflows._steps import read_archive
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -143,9 +144,7 @@ def run_ase(
     log_path, trajectory_path, checkpoint = folder / "log.csv", folder / "trajectory.extxyz", folder / CHECKPOINT
     begin = 0
     if checkpoint.exists():
-        with np.load(checkpoint, allow_pickle=False) as archive:
-            state = {name: archive[name] for name in archive.files}
-        meta = json.loads(str(state.pop("meta")))
+        state, meta = read_archive(checkpoint, "meta")
         begin = int(meta["step"])
         restore_state(dynamics, state)
         generator.bit_generator.state = meta["random"]
@@ -209,8 +208,7 @@ def read_identity(folder: Path) -> tuple[int, dict[str, Any]] | None:
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        meta = json.loads(str(archive["meta"]))
+    meta = read_archive(path, "meta")[1]
     return int(meta["step"]), meta["identity"]
 
 

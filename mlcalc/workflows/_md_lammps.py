@@ -24,7 +24,7 @@ from ase.io.extxyz import write_extxyz
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import atomic_path, write_atomic
+from mlcalc.files import atomic_path, is_model_file, write_atomic
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import model_file, run_input
@@ -186,7 +186,7 @@ def _model(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> Path:
             )
         potential = inner
         dtype = dtype or str(inner.dtype).removeprefix("torch.")
-    if str(potential).endswith(".pt"):
+    if is_model_file(potential):
         return model_file(potential, work)
     from mlcalc.zoo import load
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import Trajectory
 from ase.mep import NEB
 from ase.mep.neb import idpp_interpolate, interpolate
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import write_atomic
+from mlcalc.workflows._steps import damaged, load_arrays, save_arrays
 
 BAND = "neb.npz"
 INTERPOLATIONS = ("idpp", "linear")
@@ -121,32 +120,35 @@ def search(
 
 def save_band(folder: Path, identity: dict[str, Any], images: list[Atoms], climbing: bool, steps: int) -> None:
     """Keep the band where a killed run finds it."""
-    buffer = BytesIO()
-    np.savez(
-        buffer,
-        allow_pickle=False,
-        identity=np.array(json.dumps(identity, sort_keys=True)),
+    save_arrays(
+        folder / BAND,
+        identity,
         positions=np.array([image.positions for image in images]),
         climbing=np.array(climbing),
         steps=np.array(steps),
     )
-    write_atomic(folder / BAND, buffer.getvalue())
+
+
+def append_band(path: Path, images: Iterable[Atoms]) -> None:
+    """Write the images of one step behind those that are in a trajectory.
+
+    Raises:
+        WorkflowError: the file there is damaged.
+    """
+    try:
+        trajectory = Trajectory(path, "a")
+    except (ValueError, OSError) as error:  # what ASE raises for a file that is cut off
+        raise damaged(path, error) from error
+    with trajectory:
+        for image in images:
+            trajectory.write(image)
 
 
 def load_band(folder: Path, identity: dict[str, Any]) -> tuple[NDArray[np.float64], bool, int] | None:
     """Return positions (images, N, 3), whether the band climbed, and steps done; None without a kept band.
 
     Raises:
-        WorkflowError: the band belongs to another search.
+        WorkflowError: the band belongs to another search, or its file is damaged.
     """
-    if not (folder / BAND).exists():
-        return None
-    with np.load(folder / BAND, allow_pickle=False) as archive:
-        before = json.loads(str(archive["identity"]))
-        different = sorted(key for key in {*identity, *before} if before.get(key) != identity.get(key))
-        if different:
-            raise WorkflowError(
-                f"{folder} holds a band that differs in {', '.join(different)}: choose another folder, or resume=False "
-                "to start again"
-            )
-        return archive["positions"], bool(archive["climbing"]), int(archive["steps"])
+    kept = load_arrays(folder / BAND, identity)
+    return None if kept is None else (kept["positions"], bool(kept["climbing"]), int(kept["steps"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ase import Atoms
 
@@ -30,7 +30,8 @@ def phonons_at_volumes(
         scales: their volumes over that of the given structure, for names.
         folder: each volume gets ``volume-0.9800`` in it, where displacements are kept.
         progress: called with (volumes done, volumes in all).
-        options: of ``phonons``. The supercell must be given: it must not change with the volume.
+        options: of ``phonons``. The supercell must be given: it must not change with the volume. Nor does the mesh: a
+            length becomes numbers of points at the first volume.
     """
     results = []
     for index, (atoms, scale) in enumerate(zip(structures, scales, strict=True)):
@@ -38,6 +39,8 @@ def phonons_at_volumes(
             warnings.simplefilter("always")
             out = None if folder is None else Path(folder) / f"volume-{scale:.4f}"
             results.append(phonons(atoms, calculator, out=out, **options))
+        # A length would give another number of points from some volume on, and the free energy a step there.
+        options["mesh"] = [int(n) for n in cast(Any, results[0].phonopy.mesh).mesh_numbers]
         for item in caught:
             if issubclass(item.category, WorkflowWarning):
                 warnings.warn(f"at {scale:.4f} times the volume: {item.message}", item.category, stacklevel=4)

@@ -15,6 +15,7 @@ from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.records import describe_calculator, structure_hash
 from mlcalc.workflows._internal_freedom import free_internal_coordinates
 from mlcalc.workflows._steps import FinishedSteps
+from mlcalc.workflows._structures import moved_like
 from mlcalc.workflows.relaxation import relax
 
 
@@ -103,11 +104,8 @@ def scaled_cells(
         steps.add({"atoms": scaled, "energy_ev": energy, "converged": converged})
         if progress is not None:
             progress(index + 1, len(scales))
-    structures = tuple(Atoms(**record["atoms"]) for record in steps.records)
-    for item in structures:
-        item.set_masses(cell.get_masses())
     return ScaledCells(
-        structures=structures,
+        structures=tuple(moved_like(cell, record["atoms"]) for record in steps.records),
         energy_ev=np.array([record["energy_ev"] for record in steps.records]),
         converged=tuple(bool(record["converged"]) for record in steps.records),
         options=options,

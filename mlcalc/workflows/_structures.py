@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlcalc.crystals import find_space_group
 from mlcalc.errors import NonFiniteError, WorkflowError
@@ -92,3 +94,17 @@ def without_constraints(atoms: Atoms, purpose: str) -> Atoms:
     free = atoms.copy()
     free.set_constraint()
     return free
+
+
+def magnetic_moments(atoms: Atoms) -> NDArray[np.float64] | None:
+    """Return initial magnetic moments, (N,) or (N, 3); None where all are zero."""
+    moments = atoms.get_initial_magnetic_moments()
+    return moments if moments.any() else None
+
+
+def moved_like(atoms: Atoms, record: Mapping[str, Any]) -> Atoms:
+    """Return ``atoms`` with cell and positions of a record made by ``jsonable``; all else, like moments, stays."""
+    moved = atoms.copy()
+    moved.set_cell(record["cell"])
+    moved.positions = np.array(record["positions"])
+    return moved

@@ -15,8 +15,9 @@ import numpy as np
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
 from mlcalc.workflows._arrhenius import Arrhenius, fit_arrhenius
-from mlcalc.workflows._diffusion_estimate import block_length, fit_window
+from mlcalc.workflows._diffusion_estimate import block_length, fit_window, free_atoms
 from mlcalc.workflows._diffusion_trajectory import TrajectoryDiffusion, diffusion_from_trajectory
+from mlcalc.workflows._structures import as_atoms
 from mlcalc.workflows._warnings import WorkflowWarning
 from mlcalc.workflows.molecular_dynamics import md
 
@@ -108,6 +109,7 @@ def diffusion(
     """
     start = time.perf_counter()
     temperatures = sorted(float(t) for t in np.atleast_1d(np.asarray(temperatures_k, dtype=np.float64)))
+    free_atoms(as_atoms(atoms))
     _check(temperatures, ensemble, steps, equilibration_steps, trajectory_interval)
     kept = (steps - equilibration_steps) // trajectory_interval + 1
     interval = trajectory_interval * timestep_fs

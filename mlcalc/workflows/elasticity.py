@@ -30,7 +30,7 @@ from mlcalc.workflows._elastic_tensors import (
     to_voigt,
 )
 from mlcalc.workflows._steps import FinishedSteps
-from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, without_constraints
+from mlcalc.workflows._structures import as_atoms, moved_like, require_periodic, space_group, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
 from mlcalc.workflows.relaxation import relax
 
@@ -160,8 +160,7 @@ def elastic(
     if not steps.records:
         steps.add(_reference(given, calculator, options, search))
     first = steps.records[0]
-    reference = Atoms(**first["atoms"])
-    reference.set_masses(given.get_masses())
+    reference = moved_like(given, first["atoms"])
     left = np.array(first["stress_gpa"]) + pressure_gpa * np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     at_rest = _check_rest(left, float(first["force_ev_per_ang"]), stress_tolerance_gpa, fmax)
 
@@ -275,7 +274,7 @@ def _with(atoms: Atoms, calculator: Any) -> Atoms:
 def _stress(atoms: Atoms, calculator: Any, what: str) -> Array:
     try:
         stress = np.asarray(_with(atoms, calculator).get_stress(), dtype=np.float64) / GPa
-    except (PropertyNotImplementedError, NotImplementedError) as error:
+    except PropertyNotImplementedError as error:
         raise WorkflowError("elastic constants need a calculator with stresses: this one has none") from error
     if not np.isfinite(stress).all():
         raise NonFiniteError(f"the calculator returned a NaN or infinite stress for {what}")

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import describe_calculator, jsonable
+from mlcalc.workflows._displacements import phonopy_cell, residual_force, supercell_repeats
 from mlcalc.workflows._heat_solver import PARAMETERS, fit, load_phono3py, solve, thinned
-from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, without_constraints
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
-from mlcalc.workflows.phonon import _forces, supercell_repeats
 
 METHODS = ("rta", "lbte")
 
@@ -126,46 +125,34 @@ def heat_conduction(
         NonFiniteError: the calculator returned NaN or infinity.
 
     Warns:
-        WorkflowWarning: the structure is not relaxed, modes are imaginary, or the calculator is in single precision.
+        WorkflowWarning: the structure is not relaxed, modes are imaginary, constraints are left out, or the calculator
+            is in single precision.
         ConvergenceWarning: the mesh is too coarse.
     """
     start = time.perf_counter()
     kind = load_phono3py()
     cell = as_atoms(atoms)
     require_periodic(cell, "lattice thermal conductivity")
+    cell = without_constraints(cell, "lattice thermal conductivity")
     temperatures = np.atleast_1d(np.asarray(temperatures_k, dtype=np.float64))
     _check(displacement, pair_cutoff, temperatures, method, mesh)
-    cell.set_constraint()
     repeats = supercell_repeats(cell, supercell, min_length)
-    if "float32" in str(getattr(calculator, "dtype", "")):
-        warnings.warn("third derivatives need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
-    residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())
-    if residual > force_tolerance:
-        warnings.warn(
-            f"the structure is NOT relaxed: forces up to {residual:.3g} eV/Å (tolerance {force_tolerance:g}). Relax it "
-            "first: phonons away from a minimum mean little",
-            WorkflowWarning,
-            stacklevel=2,
-        )
+    residual = residual_force(cell, calculator, force_tolerance, "third derivatives")
     with warnings.catch_warnings():
         # phonopy 4 warns that "auto" differs from its version 3, even where "auto" was asked for.
         warnings.simplefilter("ignore", PrimitiveMatrixAutoDefaultWarning)
         solver = kind(
-            PhonopyAtoms(
-                symbols=cell.get_chemical_symbols(),
-                cell=cell.cell.array,
-                scaled_positions=cell.get_scaled_positions(),
-                masses=cell.get_masses(),
-            ),
+            phonopy_cell(cell),
             supercell_matrix=np.diag(repeats),
             primitive_matrix=primitive_matrix,
             symprec=symprec,
         )
+    coarser = thinned(solver, mesh) if check_mesh else None
     drift, count = fit(solver, cell, calculator, repeats, displacement, pair_cutoff, symprec, out, progress)
 
     coarse = coarse_mesh = change = None
-    if check_mesh:
-        coarse, coarse_mesh = solve(solver, thinned(solver, mesh), temperatures, method, isotope)
+    if coarser is not None:
+        coarse, coarse_mesh = solve(solver, coarser, temperatures, method, isotope)
     kappa, fine_mesh = solve(solver, mesh, temperatures, method, isotope)
     if coarse is not None:
         ours, theirs = (np.trace(item, axis1=1, axis2=2) for item in (kappa, coarse))

@@ -16,11 +16,12 @@ from phonopy import PhonopyGruneisen
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import describe_calculator, jsonable
+from mlcalc.workflows._displacements import supercell_repeats
 from mlcalc.workflows._phonons_at_volumes import phonons_at_volumes
 from mlcalc.workflows._scaled_cells import scaled_cells
 from mlcalc.workflows._structures import as_atoms, require_periodic, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
-from mlcalc.workflows.phonon import PhononResult, supercell_repeats
+from mlcalc.workflows.phonon import PhononResult
 
 Array = NDArray[np.float64]
 VOLUMES = "gruneisen_volumes.json"

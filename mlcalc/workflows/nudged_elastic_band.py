@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import Trajectory, write
+from ase.io import write
 from ase.mep import NEB, NEBTools
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ from mlcalc.records import describe_calculator, jsonable, structure_hash
 from mlcalc.workflows._neb_band import (
     BAND,
     OPTIMIZERS,
+    append_band,
     band_force,
     freeze,
     load_band,
@@ -199,9 +200,7 @@ def neb(
     def observe(step: int) -> None:
         if folder is not None:
             save_band(folder, identity, band, bool(chain.climb), done + step)
-            with Trajectory(folder / BANDS, "a") as trajectory:
-                for image in chain.iterimages():
-                    trajectory.write(image)
+            append_band(folder / BANDS, chain.iterimages())
         if progress is not None:
             progress(done + step, band_force(chain))
 

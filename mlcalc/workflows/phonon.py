@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +14,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.file_IO import write_FORCE_SETS
-from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
-from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import write_atomic
+from mlcalc.errors import WorkflowError
 from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.workflows._displacements import displacement_forces, phonopy_cell, residual_force, supercell_repeats
 from mlcalc.workflows._phonon_analysis import (
     Bands,
     ImaginaryMode,
@@ -29,10 +26,8 @@ from mlcalc.workflows._phonon_analysis import (
     ThermalProperties,
     analyse_phonons,
 )
-from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
+from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
-
-FORCES = "displacement_forces.npz"
 
 
 @dataclass(frozen=True)
@@ -134,36 +129,22 @@ def phonons(
         NonFiniteError: the calculator returned NaN or infinity.
 
     Warns:
-        WorkflowWarning: the structure is not relaxed, modes are imaginary, or the calculator is in single precision.
+        WorkflowWarning: the structure is not relaxed, modes are imaginary, constraints are left out, or the calculator
+            is in single precision.
     """
     start = time.perf_counter()
     cell = as_atoms(atoms)
     require_periodic(cell, "a phonon calculation")
+    cell = without_constraints(cell, "a phonon calculation")
     if not displacement > 0:
         raise WorkflowError(f"displacement must be positive, got {displacement!r}")
-    cell.set_constraint()
     repeats = supercell_repeats(cell, supercell, min_length)
-    if "float32" in str(getattr(calculator, "dtype", "")):
-        warnings.warn("phonons need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
-    residual = float(np.linalg.norm(_forces(cell, calculator, "the structure as given"), axis=1).max())
-    if residual > force_tolerance:
-        warnings.warn(
-            f"the structure is NOT relaxed: forces up to {residual:.3g} eV/Å (tolerance {force_tolerance:g}). Relax it "
-            "first: phonons away from a minimum can be imaginary without meaning anything.",
-            WorkflowWarning,
-            stacklevel=2,
-        )
-
+    residual = residual_force(cell, calculator, force_tolerance, "phonons")
     with warnings.catch_warnings():
         # phonopy 4 warns that "auto" differs from its version 3, even where "auto" was asked for.
         warnings.simplefilter("ignore", PrimitiveMatrixAutoDefaultWarning)
         phonon = Phonopy(
-            PhonopyAtoms(
-                symbols=cell.get_chemical_symbols(),
-                cell=cell.cell.array,
-                scaled_positions=cell.get_scaled_positions(),
-                masses=cell.get_masses(),
-            ),
+            phonopy_cell(cell),
             supercell_matrix=np.diag(repeats),
             primitive_matrix=cast(Any, primitive_matrix),
             symprec=symprec,
@@ -224,72 +205,6 @@ def phonons(
         },
         phonopy=phonon,
     )
-
-
-def supercell_repeats(cell: Atoms, supercell: Sequence[int] | None, min_length: float) -> list[int]:
-    """Return repetitions as asked for, or the fewest that make every height at least ``min_length``, Å."""
-    if supercell is None:
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(cell.cell.array), axis=0)
-        return [int(n) for n in np.ceil(min_length / heights - 1e-6).clip(1)]
-    repeats = [int(n) for n in supercell]
-    if len(repeats) != 3 or min(repeats) < 1:
-        raise WorkflowError(f"supercell is three positive integers, got {list(supercell)}")
-    return repeats
-
-
-def _forces(atoms: Atoms, calculator: Any, what: str) -> NDArray[np.float64]:
-    work = atoms.copy()
-    work.calc = calculator
-    forces = np.asarray(work.get_forces(), dtype=np.float64)
-    if not np.isfinite(forces).all():
-        bad = np.flatnonzero(~np.isfinite(forces).all(axis=1)).tolist()
-        raise NonFiniteError(f"the calculator returned NaN or infinite forces on atoms {bad} of {what}")
-    return forces
-
-
-def displacement_forces(
-    cells: Sequence[PhonopyAtoms],
-    calculator: Any,
-    folder: Path | None,
-    identity: dict[str, Any],
-    progress: Callable[[int, int], None] | None,
-) -> NDArray[np.float64]:
-    """Return forces (D, N, 3) on every displaced supercell, from and to the file of an earlier run where there is one.
-
-    Args:
-        cells: displaced supercells.
-        calculator: an ASE calculator.
-        folder: where forces are kept after each supercell; None keeps none.
-        identity: what must be the same for kept forces to belong to this call.
-        progress: called with (displacements done, displacements in all).
-
-    Raises:
-        WorkflowError: the forces in ``folder`` belong to another call.
-        NonFiniteError: the calculator returned NaN or infinity.
-    """
-    text = json.dumps(identity, sort_keys=True)
-    done: list[NDArray[np.float64]] = []
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / FORCES).exists():
-            with np.load(folder / FORCES, allow_pickle=False) as archive:
-                if str(archive["identity"]) != text:
-                    raise WorkflowError(
-                        f"{folder / FORCES} belongs to another structure, calculator or displacement: "
-                        "choose another folder, or delete it"
-                    )
-                done = list(archive["forces"])
-    for index in range(len(done), len(cells)):
-        cell = cells[index]
-        displaced = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True, masses=cell.masses)
-        done.append(_forces(displaced, calculator, f"displaced supercell {index + 1}"))
-        if folder is not None:
-            buffer = BytesIO()
-            np.savez(buffer, allow_pickle=False, identity=np.array(text), forces=np.array(done))
-            write_atomic(folder / FORCES, buffer.getvalue())
-        if progress is not None:
-            progress(index + 1, len(cells))
-    return np.array(done)
 
 
 def _write_phonopy_files(phonon: Phonopy, folder: Path) -> dict[str, Path]:

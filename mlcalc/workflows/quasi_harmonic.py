@@ -16,12 +16,12 @@ from phonopy.qha.core import QHA
 
 from mlcalc.errors import WorkflowError
 from mlcalc.records import jsonable
-from mlcalc.workflows._eos_fit import FORMS
+from mlcalc.workflows._displacements import supercell_repeats
 from mlcalc.workflows._phonons_at_volumes import phonons_at_volumes
 from mlcalc.workflows._structures import as_atoms, require_periodic, without_constraints
 from mlcalc.workflows._warnings import WorkflowWarning
 from mlcalc.workflows.equation_of_state import EOSResult, eos
-from mlcalc.workflows.phonon import PhononResult, supercell_repeats
+from mlcalc.workflows.phonon import PhononResult
 
 Array = NDArray[np.float64]
 QHA_FORMS = ("vinet", "birch_murnaghan", "murnaghan")  # phonopy's
@@ -123,7 +123,7 @@ def qha(
         supercell: as in ``phonons``; the same at all volumes.
         min_length: Å.
         displacement: Å.
-        mesh: q-points, as in ``phonons``.
+        mesh: q-points, as in ``phonons``; a length becomes numbers of points at the smallest volume, the same at all.
         imaginary_tolerance_thz: modes below minus this are imaginary.
         symprec: tolerance of the symmetry search, Å.
         out: folder for files.
@@ -146,7 +146,6 @@ def qha(
         raise WorkflowError(f"unknown form {form!r} of the free energy: choose from {', '.join(QHA_FORMS)}")
     if not (max_temperature_k > 0 and 0 < temperature_step_k <= max_temperature_k):
         raise WorkflowError("max_temperature_k and temperature_step_k must be positive, the step not above the maximum")
-    assert form in FORMS
     lattice = {
         "supercell": supercell_repeats(cell, supercell, min_length),
         "displacement": displacement,

@@ -10,6 +10,7 @@ import torch
 
 from mlcalc.deploy import load_model, load_weights
 from mlcalc.errors import ModelFileError, UnknownElementError
+from mlcalc.files import is_model_file
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.precision import in_dtype, parse_dtype
@@ -57,7 +58,7 @@ def _from_name_or_file(
     path = Path(source)
     if path.suffix == ".safetensors":
         return load_weights(path, dtype)
-    if path.suffix in (".pt", ".pt2"):
+    if is_model_file(path):
         return load_model(path, dtype)
     known = entries()
     entry = known.get(str(source))

@@ -57,6 +57,11 @@ def test_relax_skips_what_is_done_and_repeats_what_changed(mlcalc, copper: Path,
     assert (out / "relaxed.extxyz").read_bytes().startswith(first)
     assert list(json.loads((out / "relax.json").read_text())) == ["copper", "silver"]
     assert "done before" not in mlcalc(*call, "--fmax", "0.02")[1]
+    record = out / "parts" / "copper.json"
+    record.write_bytes(record.read_bytes()[:200])  # damaged
+    status, stdout, _ = mlcalc(*call, "--fmax", "0.02")
+    assert status == 0
+    assert "done before" not in stdout
 
 
 def test_configuration_file_sets_options_and_the_command_line_wins(mlcalc, copper: Path, tmp_path: Path) -> None:
@@ -141,6 +146,34 @@ def test_phonons_writes_files_and_pictures(mlcalc, copper: Path, tmp_path: Path)
         assert (out / name).stat().st_size > 0
 
 
+class Trembling(EMT):
+    """EMT whose last digits are others each time, as sums in several threads may be."""
+
+    generator = np.random.default_rng(1)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results["forces"] = self.results["forces"] + 1e-9 * self.generator.standard_normal((len(atoms), 3))
+        self.results["stress"] = self.results["stress"] + 1e-9 * self.generator.standard_normal(6)
+
+
+@pytest.mark.parametrize("command", ["phonons", "heat"])
+def test_relax_is_done_once_so_that_kept_forces_fit(mlcalc, tmp_path: Path, command: str) -> None:
+    aluminium = tmp_path / "aluminium.extxyz"
+    ase.io.write(aluminium, bulk("Al", a=4.05))
+    call = [command, aluminium, "--calculator", f"{__name__}:Trembling", "--relax", "--supercell", 3, "--mesh", "3 3 3"]
+    forces = []
+    for _ in range(2):
+        status, _, stderr = mlcalc(*call, "--out", tmp_path / "o")
+        assert status == 0, stderr
+        with np.load(tmp_path / "o" / "displacement_forces.npz") as archive:
+            forces.append(archive["forces"])
+    np.testing.assert_array_equal(*forces)
+    kept = tmp_path / "o" / "relaxed.json"
+    kept.write_text(kept.read_text().replace('"converged": true', '"converged": false'))
+    assert "did NOT converge" in mlcalc(*call, "--out", tmp_path / "o")[2]
+
+
 def test_eos_writes_what_the_function_returns(mlcalc, copper: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     config = tmp_path / "c.yaml"
@@ -217,7 +250,11 @@ def test_qha_and_gruneisen_write_files_and_go_on(mlcalc, copper: Path, tmp_path:
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--device", "cpu"], "--device cpu is for --engine ase"),
         (["md", "{copper}", "-p", "x.pt", "--engine", "lammps", "--dtype", "float64"], "x.pt runs in the dtype"),
         (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 2"], "one or three integers"),
+        (["phonons", "{copper}", *EMT_OPTION, "--supercell", "2 0 2", "--relax"], "integers above 0"),
         (["phonons", "{copper}", *EMT_OPTION, "--mesh", "-3"], "must be positive"),
+        (["gruneisen", "{copper}", *EMT_OPTION, "--mesh", "-3"], "integers above 0"),
+        (["eos", "{uranium}", *EMT_OPTION], "No EMT-potential for U"),
+        (["elastic", "{uranium}", *EMT_OPTION], "No EMT-potential for U"),
         (["eos", "{copper}", *EMT_OPTION, "--form", "hooke"], "choose from birch_murnaghan"),
         (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "small"], "give numbers"),
         (["elastic", "{copper}", *EMT_OPTION, "--amplitudes", "0.3"], "strains between 0 and 0.1"),
@@ -231,7 +268,9 @@ def test_mistakes_are_one_clear_line(
     monkeypatch.chdir(tmp_path)
     bad = tmp_path / "bad.cif"
     bad.write_text("this is no structure\n")
-    status, _, stderr = mlcalc(*[item.format(copper=copper, bad=bad) for item in arguments])
+    uranium = tmp_path / "uranium.extxyz"
+    ase.io.write(uranium, bulk("U", "bcc", a=3.5))
+    status, _, stderr = mlcalc(*[item.format(copper=copper, bad=bad, uranium=uranium) for item in arguments])
     assert status == 1
     assert message in stderr
     assert stderr.startswith("error: ")

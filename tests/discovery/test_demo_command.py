@@ -26,6 +26,11 @@ def test_the_main_job_with_the_shipped_potential(tmp_path: Path) -> None:
     assert record["search"]["stages"][0]["entered"] == 10
     # The potential says how crowded its training data were, so that the funnel knows where it extrapolates.
     assert len(record["search"]["settings"]["trusted_neighbors_ang"]) == 12
+    assert record["search"]["settings"]["largest_grade"] == 1.5
+    outside = record["search"]["extrapolated"]
+    assert len(outside) == record["search"]["stages"][3]["entered"] - record["search"]["stages"][3]["passed"] > 0
+    assert all(c["grade"] > 1.5 or c["reason"] == "more crowded than the training data" for c in outside)
+    assert all(c["grade"] <= 1.5 for c in record["search"]["relaxed"])
     assert record["parity"]["agrees"] is True
     assert [row["ranks"] for row in record["parity"]["rows"]] == [1, 2]
     for row in record["parity"]["rows"]:
@@ -36,3 +41,4 @@ def test_the_main_job_with_the_shipped_potential(tmp_path: Path) -> None:
     assert record["potential"]["elements"] == ["Si"]
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "in both" in page
+    assert "Not ranked: extrapolated" in page

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
@@ -91,6 +93,32 @@ def test_more_crowded_than_the_training_data_is_not_ranked(tmp_path: Path) -> No
     assert re.match(r"neighbour 9 of an atom 0\.0[56]\d Å closer", record["message"])
     loose = FunnelSettings(trusted_neighbors_ang=(2.3,) * 12)
     assert len(run_funnel(lambda: by_hand(long, short), EMT, tmp_path / "loose", settings=loose).relaxed) == 2
+
+
+class GradedEMT(EMT):
+    """EMT that was trained at less than 13 Å³ per atom, in the way calculators with grades tell it."""
+
+    implemented_properties = (*EMT.implemented_properties, "extrapolation_grades")
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        self.results["extrapolation_grades"] = np.full(len(self.atoms), self.atoms.get_volume() / len(self.atoms) / 13)
+
+
+def test_beyond_the_training_data_is_listed_and_not_ranked(tmp_path: Path) -> None:
+    candidates = [bulk("Cu", a=3.6), bulk("Cu", "sc", a=2.4), bulk("Cu", "bcc", a=2.9)]
+    settings = FunnelSettings(largest_grade=1.0)
+    result = run_funnel(lambda: by_hand(*candidates), GradedEMT, tmp_path, settings=settings)
+    assert result.stages[3].failures == {"beyond the training data": [1]}
+    assert [e.candidate.index for e in result.extrapolated] == [1]
+    outside = result.extrapolated[0].candidate
+    assert outside.grade == pytest.approx(outside.volume_ang3_per_atom / 13)
+    assert outside.grade > 1.0
+    assert 1 not in [k for r in result.ranked for k in r.members]
+    assert all(r.best.grade is not None and r.best.grade < 1.0 for r in result.ranked)
+    assert result.to_dict()["extrapolated"][0]["reason"] == "beyond the training data"
+    everything = run_funnel(lambda: by_hand(*candidates), GradedEMT, tmp_path / "all")
+    assert everything.extrapolated == ()
 
 
 def test_not_converged_is_a_failure_with_a_name(tmp_path: Path) -> None:

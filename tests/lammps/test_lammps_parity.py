@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from lammps_structures import structures
+from lammps_structures import rewrite, structures
 
-from mlcalc.deploy import export
+from mlcalc.deploy import export, load_model
+from mlcalc.errors import LammpsError
 from mlcalc.graphs import build_graph
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, write_data
@@ -144,3 +147,46 @@ def test_family_of_potentials_on_ranks_without_atoms(tmp_path: Path) -> None:
     atoms.symbols[:] = "Mo"
     found = run_static(atoms, tmp_path / "family.pt", ranks=4, processors="1 1 4")
     compare(found, python_route(family, atoms))
+
+
+COMPILED = ("bulk", "sliver", "half-empty", "isolated", "one-atom", "one-atom-crystal", "slab")
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_compiled_files_give_the_same_numbers(ranks: int, compiled_pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Against TorchScript in Python: two layers with an exchange, ranks without atoms, one atom, no edges."""
+    lines, boxes = [], {}
+    for name in COMPILED:
+        atoms, folder = STRUCTURES[name], tmp_path / name
+        folder.mkdir()
+        box, types = make_box(atoms), atom_types(atoms)
+        write_data(atoms, folder / "structure.data", types=types, box=box)
+        lines += ["clear", *static_lines(box, types, compiled_pair[1], folder)]
+        boxes[name] = box
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # all far from four training structures
+        run = run_input("\n".join(lines) + "\n", tmp_path, ranks, timeout_s=300)
+    potential = load_model(compiled_pair[0])
+    for name, box in boxes.items():
+        found = read_static(tmp_path / name, STRUCTURES[name], box, "metal", ranks, run.wall_time_s)
+        compare(found, python_route(potential, STRUCTURES[name]))
+
+
+def test_a_compiled_file_for_another_machine_is_refused_before_loading(
+    compiled_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["instruction_set"] = {"machine": "x86_64", "march": "future", "needs": ["avx2", "avx9000"]}
+
+    def older(document: dict[str, Any]) -> None:
+        document["torch_version"] = "2.1.0"
+
+    again = r".*mlcalc export small FILE.pt2 --format aotinductor --dtype float64"
+    for changed, message in ((change, r"another processor \(future\): this one lacks avx9000"), (older, "torch 2.1.0")):
+        rewrite(compiled_pair[1], tmp_path / "other.pt2", changed)
+        with pytest.raises(LammpsError, match="compiled for .*" + message + again):
+            run_static(STRUCTURES["bulk"], tmp_path / "other.pt2", in_process=False)
+    content = compiled_pair[1].read_bytes()
+    (tmp_path / "half.pt2").write_bytes(content[: len(content) // 2])
+    with pytest.raises(LammpsError, match=r"half\.pt2 is not a readable archive of a model"):
+        run_static(STRUCTURES["bulk"], tmp_path / "half.pt2", in_process=False)

@@ -9,6 +9,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import write
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -18,6 +19,8 @@ from mlcalc.workflows import (
     diffusion,
     diffusion_from_trajectory,
     fit_arrhenius,
+    md,
+    mean_squared_displacement,
     plot_arrhenius,
     plot_diffusion,
 )
@@ -105,6 +108,43 @@ def test_wrapped_positions_and_files_give_the_same(tmp_path: Path) -> None:
     assert again.elements["H"].diffusion_cm2_per_s == pytest.approx(expected.elements["H"].diffusion_cm2_per_s)
     with pytest.warns(WorkflowWarning, match="crossed unseen"):
         diffusion_from_trajectory(walk(3, step=1.0, cell=cell, pbc=True), interval_fs=1.0)
+
+
+def test_fixed_atoms_hold_the_frame_and_do_not_count() -> None:
+    generator = np.random.default_rng(5)
+    positions = np.zeros((20000, 4, 3))
+    positions[:, 0] = np.cumsum(0.1 * generator.standard_normal((20000, 3)), axis=0)
+    for symbols in ("Cu4", "CuH3"):
+        frames = [Atoms(symbols, positions=item, constraint=FixAtoms([1, 2, 3])) for item in positions]
+        found = diffusion_from_trajectory(frames, interval_fs=1.0, fit_start_fs=10.0, fit_stop_fs=100.0)
+        assert list(found.elements) == ["Cu"]
+        copper = found.elements["Cu"]
+        assert copper.atoms == 1
+        assert copper.diffusion_cm2_per_s == pytest.approx(0.1 * 0.1**2 / 2, abs=3 * copper.error_cm2_per_s)
+        assert copper.error_cm2_per_s < 0.05 * copper.diffusion_cm2_per_s
+        msd = mean_squared_displacement(frames, interval_fs=1.0).msd_ang2
+        assert msd[5] == pytest.approx(3 * 5 * 0.1**2 / 4, rel=0.03)
+
+
+def test_frames_of_a_run_have_its_masses_and_constraints(tmp_path: Path) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_masses([1.0, 60.0, 61.0, 62.0])
+    atoms.set_constraint(FixAtoms([3]))
+    run = md(atoms, EMT(), temperature_k=300, steps=20, trajectory_interval=10, out=tmp_path)
+    for frame in run.frames():
+        np.testing.assert_array_equal(frame.get_masses(), atoms.get_masses())
+        np.testing.assert_array_equal(frame.constraints[0].index, [3])
+        np.testing.assert_allclose(frame.positions[3], atoms.positions[3], atol=1e-12)
+
+
+def test_nothing_that_moves_is_refused_before_any_dynamics() -> None:
+    options = {"temperatures_k": 300, "steps": 1000, "equilibration_steps": 0}
+    with pytest.raises(WorkflowError, match=r"repeat the cell \(--supercell\)"):
+        diffusion(bulk("Cu"), None, **options)
+    held = bulk("Cu", cubic=True)
+    held.set_constraint(FixAtoms(range(4)))
+    with pytest.raises(WorkflowError, match="all atoms are fixed"):
+        diffusion(held, None, **options)
 
 
 def test_langevin_atoms_follow_einstein(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_killed_runs_go_on_and_others_are_refused(tmp_path: Path) -> None:
     assert seen[-1] == result.displacements
     np.testing.assert_allclose(result.kappa_w_per_m_k, whole.kappa_w_per_m_k, rtol=1e-8)
     assert result.files["phono3py_params.yaml"].stat().st_size > 10000
-    with pytest.raises(WorkflowError, match="another structure, calculator or displacement"):
+    with pytest.raises(WorkflowError, match=r"another run \(different: displacement\)"):
         run(out=tmp_path, displacement=0.02)
     assert plot_heat(result, tmp_path / "heat.png").stat().st_size > 5000
 
@@ -177,6 +177,7 @@ def test_bad_input_is_refused() -> None:
         ({"displacement": 0.0}, "displacement"),
         ({"pair_cutoff": -1.0}, "pair_cutoff"),
         ({"mesh": (3, 3)}, "mesh is a length"),
+        ({"mesh": (1, 1, 1), "check_mesh": True}, r"no mesh coarser than \[1, 1, 1\]"),
         ({"supercell": (0, 1, 1)}, "supercell"),
     ]:
         with pytest.raises(WorkflowError, match=message):

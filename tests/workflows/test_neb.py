@@ -164,8 +164,12 @@ def test_killed_searches_go_on_and_others_are_refused(tmp_path: Path) -> None:
     path = read(tmp_path / "path.extxyz", ":")
     np.testing.assert_allclose([image.get_potential_energy() for image in path], result.energy_ev)
     assert len(read(tmp_path / "bands.traj", ":")) % 5 == 0
-    with pytest.raises(WorkflowError, match="differs in spring_ev_per_ang2"):
+    with pytest.raises(WorkflowError, match=r"another run \(different: spring_ev_per_ang2\)"):
         neb(*ends, EMT(), images=3, fmax=0.02, out=tmp_path, spring_ev_per_ang2=0.7)
+    bands = (tmp_path / "bands.traj").read_bytes()
+    (tmp_path / "bands.traj").write_bytes(bands[:100])
+    with pytest.raises(WorkflowError, match=r"bands.traj is damaged .*delete it"):
+        neb(*ends, EMT(), images=3, fmax=0.02, out=tmp_path)
     fresh = neb(*ends, EMT(), images=3, fmax=0.02, out=tmp_path, spring_ev_per_ang2=0.7, resume=False)
     assert fresh.resumed_from == 0
     assert plot_path(result, tmp_path / "path.png").stat().st_size > 5000

@@ -110,6 +110,14 @@ def test_the_model_is_what_it_says() -> None:
     np.testing.assert_allclose(shaken.get_forces()[3], numeric, atol=1e-6)
 
 
+def test_a_mesh_given_as_a_length_is_the_same_at_all_volumes() -> None:
+    meshes = {}
+    for length in (20.0, 21.0, 22.0):
+        result = qha(crystal(), SoftSpheres(), points=5, strain=0.09, mesh=length, max_temperature_k=20, **SUPERCELL)
+        meshes[length] = {tuple(item.phonopy.mesh.mesh_numbers) for item in result.phonons}
+    assert all(len(found) == 1 for found in meshes.values()), meshes
+
+
 @pytest.mark.parametrize("step", [0.01, 0.002])
 def test_every_mode_of_an_inverse_power_solid_has_the_same_exact_parameter(step: float) -> None:
     result = gruneisen(crystal(), SoftSpheres(), volume_step=step, mesh=(6, 6, 6), displacement=0.002, **SUPERCELL)
