@@ -23,6 +23,7 @@ SITE = (
     "docs/**/*.png",
     "examples/*",
     "benchmarks/README.md",
+    "benchmarks/speed/results/*.png",
     "lammps_plugin/README.md",
     "mlcalc/zoo/weights/*.md",
 )

@@ -2,7 +2,7 @@
 
 ``python benchmarks/MoNbTaW/card.py RUN --speed speed.json [--test FOLD]``, with RUN the folder ``mlcalc train`` left
 behind, the first file from ``benchmarks/speed/step.py --potential MoNbTaW --element MoNbTaW --json``, and the
-second folder from the config in ``fold.yaml``. Properties of the four metals are computed here.
+second folder from ``fold.yaml``. Properties of the four metals are computed here.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def test_parts_of_a_step_make_up_the_whole(weights: Path, tmp_path: Path) -> Non
         tmp_path / "speed.json",
         *("--potential", str(weights), "--sizes", "64", "--dtypes", "float32", "--steps", "20", "--repeats", "3"),
     )
-    assert [r["engine"] for r in found["results"]] == ["ase", "lammps"]
+    found_kinds = [(r["engine"], r["format"]) for r in found["results"]]
+    assert found_kinds == [("ase", "eager"), ("ase", "torchscript"), ("lammps", "torchscript")]
     for r in found["results"]:
         parts = [r[f"{name}_ms"] for name in ("list", "edges", "model")]
         assert all(part >= 0.0 for part in parts)
@@ -64,7 +65,8 @@ def test_drift_is_measured_in_both_engines(weights: Path, tmp_path: Path) -> Non
         *("--potential", str(weights), "--atoms", "8", "--ps", "0.1", "--warm-ps", "0.02"),
         *("--engines", "ase", "lammps"),
     )
-    assert [r["engine"] for r in found["results"]] == ["ase", "lammps"]
+    found_kinds = [(r["engine"], r["format"]) for r in found["results"]]
+    assert found_kinds == [("ase", "eager"), ("ase", "torchscript"), ("lammps", "torchscript")]
     for r in found["results"]:
         assert math.isfinite(r["drift_ev_per_atom_per_ps"])
         assert r["drift_ev_per_atom_per_ps"] != 0.0
