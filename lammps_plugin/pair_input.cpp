@@ -1,0 +1,193 @@
+/* ----------------------------------------------------------------------
+   mlcalc: trained neural potentials as a LAMMPS pair style
+
+   SPDX-License-Identifier: GPL-2.0-or-later
+
+   This file is part of the LAMMPS plugin of mlcalc and is distributed under
+   the GNU General Public License, version 2 or later; see LICENSE.
+------------------------------------------------------------------------- */
+
+// What the user says: settings, coefficients, restart files.
+
+#include "pair_mlcalc.h"
+
+#include "model.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <stdexcept>
+
+using namespace LAMMPS_NS;
+
+namespace {
+
+// "2.13" of "2.13.0", empty if there is no such thing.
+std::string major_minor(const std::string &version)
+{
+  int major, minor;
+  if (std::sscanf(version.c_str(), "%d.%d", &major, &minor) != 2) return "";
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+}    // namespace
+
+void PairMlcalc::settings(int narg, char **arg)
+{
+  for (int k = 0; k < narg;) {
+    const std::string key = arg[k];
+    if (key == "timing" && k + 1 < narg) {
+      timing = utils::logical(FLERR, arg[k + 1], false, lmp) != 0;
+      k += 2;
+    } else if ((key == "grade_warn" || key == "grade_stop") && k + 1 < narg) {
+      double &threshold = key == "grade_warn" ? grade_warn : grade_stop;
+      threshold = strcmp(arg[k + 1], "no") == 0 ? std::numeric_limits<double>::infinity()
+                                                : utils::numeric(FLERR, arg[k + 1], false, lmp);
+      asked_for_grades = true;
+      k += 2;
+    } else if (key == "input" && k + 2 < narg) {
+      inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
+      k += 3;
+    } else
+      error->all(FLERR,
+                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no', 'grade_warn|grade_stop "
+                 "VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
+                 key);
+  }
+}
+
+// End on all ranks, with the message of the first that has one.
+void PairMlcalc::agree(const std::string &problem)
+{
+  int mine = problem.empty() ? comm->nprocs : comm->me, first;
+  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+  if (first == comm->nprocs) return;
+  int length = static_cast<int>(problem.size());
+  MPI_Bcast(&length, 1, MPI_INT, first, world);
+  std::string text = problem;
+  text.resize(length);
+  MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
+  error->all(FLERR, "pair mlcalc: " + text);
+}
+
+void PairMlcalc::load(const std::string &path)
+{
+  std::string problem;
+  model.reset();
+  try {
+    model = std::make_unique<mlcalc::Model>(path);
+    if (model->info().exchange_width < 0 && comm->nprocs > 1)
+      throw std::runtime_error("its parts exchange different numbers per atom, so it runs on one rank only; export the "
+                               "part for these elements: mlcalc export POTENTIAL FILE.pt --elements ...");
+    mlcalc::Model::Threads threads(comm->nthreads);
+    model->self_check();
+  } catch (const std::exception &exception) {
+    problem = exception.what();
+    if (problem.find(path) == std::string::npos) problem = path + ": " + problem;
+  }
+  agree(problem);
+  const auto &info = model->info();
+  const auto running = mlcalc::torch_version();
+  if (comm->me == 0 && major_minor(info.torch_version) != major_minor(running))
+    error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", path,
+                   info.torch_version, running);
+  if (asked_for_grades && !model->has_grades())
+    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade", path);
+  for (const auto &input : inputs)
+    if (std::find(info.inputs.begin(), info.inputs.end(), input.first) == info.inputs.end())
+      error->all(FLERR, "pair mlcalc: {} takes no input '{}'", path, input.first);
+  for (const auto &name : info.inputs)
+    if (!inputs.count(name))
+      error->all(FLERR, "pair mlcalc: {} needs a value for '{}': pair_style mlcalc input {} VALUE", path, name, name);
+}
+
+void PairMlcalc::map_types(int narg, char **arg)
+{
+  const auto &info = model->info();
+  std::vector<std::string> used;
+  species_of_type.assign(atom->ntypes + 1, -1);
+  for (int k = 3; k < narg; ++k) {
+    if (strcmp(arg[k], "NULL") == 0) continue;
+    const auto found = std::find(info.elements.begin(), info.elements.end(), arg[k]);
+    if (found == info.elements.end()) {
+      std::string known;
+      for (const auto &element : info.elements) known += " " + element;
+      error->all(FLERR, "pair_coeff: element {} of type {} is not in {}, which knows:{}", arg[k], k - 2, arg[2], known);
+    }
+    species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());
+    used.emplace_back(arg[k]);
+  }
+  const auto &sets = info.element_sets;
+  const bool together = sets.empty() || std::any_of(sets.begin(), sets.end(), [&](const auto &set) {
+    return std::all_of(used.begin(), used.end(),
+                       [&](const auto &e) { return std::find(set.begin(), set.end(), e) != set.end(); });
+  });
+  if (!together) {
+    std::string known;
+    for (const auto &set : sets) {
+      known += known.empty() ? " {" : ", {";
+      for (const auto &element : set) known += (known.back() == '{' ? "" : " ") + element;
+      known += "}";
+    }
+    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", arg[2], known);
+  }
+}
+
+void PairMlcalc::coeff(int narg, char **arg)
+{
+  if (narg != 3 + atom->ntypes)
+    error->all(FLERR,
+               "pair_coeff for mlcalc is '* * FILE.pt' and one element (or NULL) for each of the {} atom types",
+               atom->ntypes);
+  load(arg[2]);
+  if (!allocated) allocate();
+  map_types(narg, arg);
+  map_element2type(narg - 3, arg + 3);
+}
+
+void PairMlcalc::write_restart(FILE *file)
+{
+  write_restart_settings(file);
+}
+
+void PairMlcalc::read_restart(FILE *file)
+{
+  read_restart_settings(file);
+}
+
+void PairMlcalc::write_restart_settings(FILE *file)
+{
+  const int numbers[2] = {timing, static_cast<int>(inputs.size())};
+  fwrite(numbers, sizeof(int), 2, file);
+  for (const auto &input : inputs) {
+    const int length = static_cast<int>(input.first.size());
+    fwrite(&length, sizeof(int), 1, file);
+    fwrite(input.first.data(), 1, length, file);
+    fwrite(&input.second, sizeof(double), 1, file);
+  }
+}
+
+void PairMlcalc::read_restart_settings(FILE *file)
+{
+  const auto get = [&](void *to, int bytes) {
+    if (comm->me == 0) utils::sfread(FLERR, to, 1, bytes, file, nullptr, error);
+    MPI_Bcast(to, bytes, MPI_BYTE, 0, world);
+  };
+  int numbers[2];
+  get(numbers, sizeof(numbers));
+  timing = numbers[0] != 0;
+  for (int k = 0; k < numbers[1]; ++k) {
+    int length;
+    get(&length, sizeof(length));
+    std::string name(length, ' ');
+    get(name.data(), length);
+    get(&inputs[name], sizeof(double));
+  }
+}
