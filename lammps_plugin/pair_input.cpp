@@ -50,6 +50,7 @@ void PairMlcalc::settings(int narg, char **arg)
       double &threshold = key == "grade_warn" ? grade_warn : grade_stop;
       threshold = strcmp(arg[k + 1], "no") == 0 ? std::numeric_limits<double>::infinity()
                                                 : utils::numeric(FLERR, arg[k + 1], false, lmp);
+      if (!(threshold > 0.0)) error->all(FLERR, "pair_style mlcalc: {} must be a positive number or 'no'", key);
       asked_for_grades = true;
       k += 2;
     } else if (key == "input" && k + 2 < narg) {

@@ -16,6 +16,7 @@ from mlcalc.errors import (
     MlcalcError,
     NonFiniteError,
     OverlapError,
+    SettingsError,
     UnknownElementError,
 )
 from mlcalc.graphs.neighbors import name_atoms
@@ -70,6 +71,19 @@ def check_distances(
             stacklevel=4,
         )
     return True
+
+
+def read_threshold(name: str, value: Any) -> float | None:
+    """Return a threshold of grades, None for none.
+
+    Raises:
+        SettingsError: if it is not a positive number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value > 0:
+        raise SettingsError(f"{name} must be a positive number or None, not {value!r}")
+    return float(value)
 
 
 def check_grades(

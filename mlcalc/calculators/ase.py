@@ -31,6 +31,7 @@ from mlcalc.calculators._checks import (
     check_grades,
     check_mixture,
     read_inputs,
+    read_threshold,
 )
 from mlcalc.errors import SettingsError
 from mlcalc.graphs import Graph, VerletList, species_indices
@@ -80,7 +81,8 @@ class MLCalculator(Calculator):
 
     Raises:
         ModelFileError: the potential cannot be found or loaded.
-        SettingsError: unknown dtype, or a ``grade_stop`` for a potential without grades.
+        SettingsError: unknown dtype, a threshold that is no positive number, or a ``grade_stop`` for a potential
+            without grades.
         ValueError: negative skin.
     """
 
@@ -115,7 +117,8 @@ class MLCalculator(Calculator):
             device=str(self.device),
             skin=float(skin),
         )
-        self.grade_warn, self.grade_stop = grade_warn, grade_stop
+        self.grade_warn = read_threshold("grade_warn", grade_warn)
+        self.grade_stop = read_threshold("grade_stop", grade_stop)
         self._graded = "grade" in self.info.outputs
         if self._graded:
             self.implemented_properties = [*type(self).implemented_properties, "extrapolation_grades"]

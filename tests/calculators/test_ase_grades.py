@@ -72,6 +72,12 @@ def test_stops_where_told_and_names_atoms():
         calculator.get_forces(atoms)
 
 
+@pytest.mark.parametrize("value", ["a", -1.0, 0, float("nan"), True])
+def test_thresholds_are_positive_numbers(value):
+    with pytest.raises(SettingsError, match="grade_stop must be a positive number or None"):
+        MLCalculator("mlearn", grade_stop=value)
+
+
 def test_potentials_without_grades_say_so():
     with pytest.raises(SettingsError, match=r"no extrapolation grades for grade_stop.*mlcalc grade"):
         MLCalculator(ZBL(("Si",)), grade_stop=2.0)
