@@ -78,6 +78,7 @@ ModelInfo read_info(const json &document)
   info.inputs = values.value("inputs", std::vector<std::string>{});
   info.outputs = values.value("outputs", std::vector<std::string>{});
   info.program = document.value("program", "torchscript");
+  info.command = document.value("command", "");
   info.element_sets = values.value("element_sets", std::vector<std::vector<std::string>>{});
   info.dtype = document.at("dtype");
   info.torch_version = document.at("torch_version");
@@ -148,9 +149,10 @@ std::string first_line(const std::string &text)
 
 std::string export_again(const ModelInfo &info)
 {
-  const std::string what = "export the model again with this installation: mlcalc export ";
-  if (info.program != "aotinductor") return what + "POTENTIAL FILE.pt";
-  return what + (info.name.empty() ? "POTENTIAL" : info.name) + " FILE.pt2 --format aotinductor --dtype " + info.dtype;
+  const std::string what = "export the model again with this installation: ";
+  if (!info.command.empty()) return what + info.command;
+  if (info.program != "aotinductor") return what + "mlcalc export POTENTIAL FILE.pt";
+  return what + "mlcalc export POTENTIAL FILE.pt2 --format aotinductor --dtype " + info.dtype;
 }
 
 void read_document(const std::string &path, ModelInfo &info, Reference &reference)

@@ -72,6 +72,16 @@ def change_weight(root: Path) -> None:
 PLUGIN = "lammps_plugin/pair_mlcalc.cpp"
 FAULTS = (
     Fault(
+        "extrapolation grade without its unit",
+        "tests/potentials/test_grade.py::test_distance_to_the_nearest_landmark_in_units_of_the_farthest_training_atom",
+        replace("mlcalc/potentials/grade.py", " / self.radius[species]", ""),
+    ),
+    Fault(
+        "compiled file of another torch",
+        "tests/deploy/test_compiled_file.py::test_a_mismatch_is_refused_before_loading[torch]",
+        replace("mlcalc/deploy/load.py", 'if document["torch_version"] != running:', "if False:"),
+    ),
+    Fault(
         "virial sign",
         "tests/potentials/test_derivatives.py::test_strain_derivative_is_the_slope_under_strain",
         replace(

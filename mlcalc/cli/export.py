@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -32,7 +33,10 @@ def register(app: typer.Typer) -> None:
         from mlcalc.zoo import load
 
         symbols = [symbol.strip() for symbol in elements.split(",")] if elements else None
-        model = write(load(potential, elements=symbols), out, dtype, format, march)
+        options = {"--dtype": dtype, "--format": format, "--march": march, "--elements": elements}
+        given = [word for option, value in options.items() if value is not None for word in (option, value)]
+        command = shlex.join(["mlcalc", "export", potential, str(out), *given])
+        model = write(load(potential, elements=symbols), out, dtype, format, march, command)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
         typer.echo(
             f"{out}: {', '.join(info.elements)}, {dtype}, cutoff {info.cutoff:g} Å, {info.layers} layers, "

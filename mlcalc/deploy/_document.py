@@ -45,6 +45,7 @@ def model_document(
     exchange_width: int,
     program: str,
     instruction_set: dict[str, Any] | None,
+    command: str,
 ) -> dict[str, Any]:
     """Return the document of a model file, its reference apart."""
     document = {
@@ -58,6 +59,7 @@ def model_document(
         "architecture": config.get("architecture", "unknown"),
         "config": config,
         "program": program,
+        "command": command,
     }
     return document if instruction_set is None else {**document, "instruction_set": instruction_set}
 

@@ -27,6 +27,7 @@ def export(
     dtype: str | torch.dtype = "float64",
     format: str | None = None,
     march: str | None = None,
+    command: str = "",
 ) -> ScriptedPotential | CompiledPotential:
     """Write a model file for ASE and LAMMPS, atomically, and return it as loaded back and checked.
 
@@ -41,6 +42,7 @@ def export(
         format: ``"torchscript"`` or ``"aotinductor"``; None goes by the name of the file.
         march: of a compiled file, the processor to compile for, as compilers name it (``-march``), ``"native"`` for
             this one. None is ``x86-64-v3``, which every x86-64 processor since 2013 runs, or ``armv8-a``.
+        command: the command that makes the file; where a compiled one cannot run, users are told to repeat it.
 
     Raises:
         SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
@@ -71,7 +73,9 @@ def export(
         writer = _aotinductor
     else:
         compiled, record, writer = _torchscript.script(rounded), None, _torchscript
-    document = _document.model_document(potential.config, potential.info, kind, exchange_width, program, record)
+    document = _document.model_document(
+        potential.config, potential.info, kind, exchange_width, program, record, command
+    )
     with atomic_path(target) as temporary:
         writer.write(compiled, document, temporary)
         draft = writer.read(temporary, document)

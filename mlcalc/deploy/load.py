@@ -104,8 +104,9 @@ def _mismatch(document: dict[str, Any], dtype: str | torch.dtype | None) -> str:
 
 def _command(document: dict[str, Any], dtype: str | torch.dtype | None) -> str:
     kind = document["dtype"] if dtype is None else dtype_name(dtype)
-    name = document["info"].get("name") or "POTENTIAL"
-    return f"mlcalc export {name} FILE.pt2 --format aotinductor --dtype {kind}"
+    if document.get("command") and kind == document["dtype"]:
+        return str(document["command"])
+    return f"mlcalc export POTENTIAL FILE.pt2 --format aotinductor --dtype {kind}"
 
 
 def _check(potential: ScriptedPotential | CompiledPotential, document: dict[str, Any], file: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_mismatch_is_refused_before_loading(kind: str, compiled_pair: tuple[Pa
     changes, message = MISMATCHES[kind]
     rewrite(compiled_pair[1], tmp_path / "other.pt2", **changes)
     with pytest.raises(
-        ModelFileError, match=message + ".*mlcalc export small FILE.pt2 --format aotinductor --dtype float64"
+        ModelFileError, match=message + ".*mlcalc export POTENTIAL FILE.pt2 --format aotinductor --dtype float64"
     ):
         load_model(tmp_path / "other.pt2")
 
@@ -184,6 +185,11 @@ def test_command_compiles_for_this_processor(tmp_path: Path) -> None:
     document = read_document(tmp_path / "quick.pt2")
     assert document["instruction_set"]["march"] == "native"
     assert set(document["instruction_set"]["needs"]) <= _instruction_set.features()
+    # Where it does not fit, the command is the one typed here.
+    rewrite(tmp_path / "quick.pt2", tmp_path / "old.pt2", torch_version="2.1.0")
+    assert document["command"] == " ".join(["mlcalc", *arguments, "--format", "aotinductor", "--march", "native"])
+    with pytest.raises(ModelFileError, match=re.escape("Export it anew here: " + document["command"])):
+        load_model(tmp_path / "old.pt2")
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=2)
     difference = MLCalculator(tmp_path / "quick.pt2").get_forces(atoms) - MLCalculator(potential).get_forces(atoms)

@@ -181,11 +181,14 @@ def test_a_compiled_file_for_another_machine_is_refused_before_loading(
     def older(document: dict[str, Any]) -> None:
         document["torch_version"] = "2.1.0"
 
-    again = r".*mlcalc export small FILE.pt2 --format aotinductor --dtype float64"
+    again = r".*mlcalc export POTENTIAL FILE.pt2 --format aotinductor --dtype float64"
     for changed, message in ((change, r"another processor \(future\): this one lacks avx9000"), (older, "torch 2.1.0")):
         rewrite(compiled_pair[1], tmp_path / "other.pt2", changed)
         with pytest.raises(LammpsError, match="compiled for .*" + message + again):
             run_static(STRUCTURES["bulk"], tmp_path / "other.pt2", in_process=False)
+    rewrite(compiled_pair[1], tmp_path / "told.pt2", lambda d: (older(d), d.update(command="mlcalc export mine a.pt2")))
+    with pytest.raises(LammpsError, match=r"torch 2.1.0.*: mlcalc export mine a\.pt2"):
+        run_static(STRUCTURES["bulk"], tmp_path / "told.pt2", in_process=False)
     content = compiled_pair[1].read_bytes()
     (tmp_path / "half.pt2").write_bytes(content[: len(content) // 2])
     with pytest.raises(LammpsError, match=r"half\.pt2 is not a readable archive of a model"):
