@@ -65,8 +65,7 @@ def test_drift_is_measured_in_both_engines(weights: Path, tmp_path: Path) -> Non
         *("--potential", str(weights), "--atoms", "8", "--ps", "0.1", "--warm-ps", "0.02"),
         *("--engines", "ase", "lammps"),
     )
-    found_kinds = [(r["engine"], r["format"]) for r in found["results"]]
-    assert found_kinds == [("ase", "eager"), ("ase", "torchscript"), ("lammps", "torchscript")]
+    assert [r["engine"] for r in found["results"]] == ["ase", "lammps"]
     for r in found["results"]:
         assert math.isfinite(r["drift_ev_per_atom_per_ps"])
         assert r["drift_ev_per_atom_per_ps"] != 0.0
