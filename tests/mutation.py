@@ -185,7 +185,7 @@ FAULTS = (
         "wrong type map",
         f"{PARITY}[1-ranks-equivariant-bulk]",
         replace(
-            PLUGIN,
+            "lammps_plugin/pair_input.cpp",
             "species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());",
             "species_of_type[k - 2] = static_cast<int>(info.elements.end() - found) - 1;",
         ),
