@@ -61,7 +61,7 @@ def _installation() -> dict[str, Any]:
             out[name] = f"missing: {error}"
     status = plugin_status()
     out["compiler"] = status.compiler or "none"
-    out["plugin"] = status.problem or f"{status.library} ({'built' if status.built else 'not built yet'})"
+    out["plugin"] = status.problem or f"{status.path} ({'built' if status.built else 'not built yet'})"
     return out
 
 

@@ -38,7 +38,7 @@ class PluginStatus:
     """State of the plugin for this installation.
 
     Attributes:
-        library: the shared library LAMMPS loads, or where it would be.
+        path: the shared library LAMMPS loads, or where it would be.
         built: whether it exists.
         problem: why it cannot be built, empty if it can.
         compiler: C++ compiler and its version, empty if there is none.
@@ -47,7 +47,7 @@ class PluginStatus:
         mpich_version: version of the mpich distribution.
     """
 
-    library: str
+    path: str
     built: bool
     problem: str
     compiler: str
@@ -245,7 +245,7 @@ def plugin_status() -> PluginStatus:
     except MlcalcError as error:
         problem = str(error)
     return PluginStatus(
-        library=str(library) if library.name else "",
+        path=str(library) if library.name else "",
         built=library.is_file(),
         problem=problem,
         compiler=compiler,

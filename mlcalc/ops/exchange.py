@@ -12,22 +12,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 _NAMES = ("exchange", "exchange_backward")
 
 
-def _register() -> torch.library.Library:
-    library = torch.library.Library("mlcalc", "FRAGMENT")
+def _register() -> library.Library:
+    operators = library.Library("mlcalc", "FRAGMENT")
     for name, other in zip(_NAMES, reversed(_NAMES), strict=True):
         if torch._C._dispatch_has_kernel(f"mlcalc::{name}"):
             continue
-        library.define(f"{name}(Tensor features) -> Tensor")
+        operators.define(f"{name}(Tensor features) -> Tensor")
         # The plugin's explicit CPU and AutogradCPU kernels take precedence when they are there.
-        library.impl(name, lambda features: features.clone(), "CompositeExplicitAutograd")
-        library.impl(name, _autograd(name, other), "Autograd")
-        torch.library.register_fake(f"mlcalc::{name}", lambda features: torch.empty_like(features), lib=library)
-    return library
+        operators.impl(name, lambda features: features.clone(), "CompositeExplicitAutograd")
+        operators.impl(name, _autograd(name, other), "Autograd")
+        library.register_fake(f"mlcalc::{name}", lambda features: torch.empty_like(features), lib=operators)
+    return operators
 
 
 def _autograd(name: str, other: str) -> Any:

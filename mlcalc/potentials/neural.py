@@ -47,9 +47,9 @@ class NeuralPotential(Potential):
         self.exchange_width = int(network.exchange_width)  # type: ignore[arg-type]
         dtype = next((p.dtype for p in network.parameters()), torch.get_default_dtype())
         landmarks = int(config.get("grade", 0))
-        if landmarks and not getattr(network, "n_descriptors", 0):
+        n_descriptors = int(getattr(network, "n_descriptors", 0))
+        if landmarks and not n_descriptors:
             raise ValueError(f"{type(network).__name__} has no descriptors for an extrapolation grade")
-        n_descriptors = int(network.n_descriptors) if landmarks else 0  # type: ignore[arg-type]
         grade = ExtrapolationGrade(len(info.elements), n_descriptors, landmarks).to(dtype) if landmarks else None
         self.grade = grade
         self.scale = torch.nn.Buffer(torch.tensor(float(scale), dtype=dtype))
