@@ -9,6 +9,16 @@ import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, OutOption
+from mlcalc.cli._options import (
+    CheckpointIntervalOption,
+    EngineOption,
+    RanksOption,
+    RepeatOption,
+    SeedOption,
+    TauOption,
+    TimestepOption,
+    TrajectoryIntervalOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +35,14 @@ def register(app: typer.Typer) -> None:
         steps: Annotated[int, typer.Option(help="Of each run, equilibration included; more extend it.")] = 100000,
         equilibration_steps: Annotated[int, typer.Option(help="Left out at the start.")] = 10000,
         ensemble: Annotated[str, typer.Option(help="nvt-bussi, nve or nvt-langevin.")] = "nvt-bussi",
-        timestep_fs: Annotated[float, typer.Option(help="Time step, fs.")] = 1.0,
-        tau_fs: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 100.0,
-        supercell: Annotated[Optional[str], typer.Option(help="Repeat the structure first, e.g. '3 3 3'.")] = None,
-        seed: Annotated[int, typer.Option(help="Of momenta and thermostat.", min=0)] = 0,
-        engine: Annotated[str, typer.Option(help="ase or lammps.")] = "ase",
-        ranks: Annotated[int, typer.Option(help="MPI ranks of LAMMPS.")] = 1,
-        trajectory_interval: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
-        checkpoint_interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+        timestep_fs: TimestepOption = 1.0,
+        tau_fs: TauOption = 100.0,
+        supercell: RepeatOption = None,
+        seed: SeedOption = 0,
+        engine: EngineOption = "ase",
+        ranks: RanksOption = 1,
+        trajectory_interval: TrajectoryIntervalOption = 10,
+        checkpoint_interval: CheckpointIntervalOption = 1000,
         blocks: Annotated[int, typer.Option(help="Pieces of a trajectory, for error bars.")] = 10,
         fit_start_fs: Annotated[Optional[float], typer.Option(help="First lag of the fit, fs.")] = None,
         fit_stop_fs: Annotated[Optional[float], typer.Option(help="Last lag, fs; default: half a block.")] = None,

@@ -9,6 +9,7 @@ import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import MaxStepsOption, OptimizerOption, SymprecOption
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +28,9 @@ def register(app: typer.Typer) -> None:
         fmax: Annotated[float, typer.Option(help="Of all relaxations, eV/Å.")] = 1e-5,
         stress_tolerance_gpa: Annotated[float, typer.Option(help="Of the reference, GPa.")] = 0.01,
         symmetry: Annotated[bool, typer.Option(help="Use it; --no-symmetry strains in all six ways.")] = True,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-3,
-        optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
-        max_steps: Annotated[int, typer.Option(help="Of each relaxation.")] = 500,
+        symprec: SymprecOption = 1e-3,
+        optimizer: OptimizerOption = "BFGS",
+        max_steps: MaxStepsOption = 500,
         dtype: Float64Option = None,
         device: DeviceOption = None,
     ) -> None:

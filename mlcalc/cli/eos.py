@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import (
+    MaxStepsOption,
+    OptimizerOption,
+    RelaxIonsOption,
+    RelaxShapeOption,
+    ShapeStressOption,
+    SymprecOption,
+    VolumeFmaxOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,15 +35,13 @@ def register(app: typer.Typer) -> None:
         form: Annotated[
             str, typer.Option(help="birch_murnaghan, vinet, murnaghan or poirier_tarantola.")
         ] = "birch_murnaghan",
-        relax_ions: Annotated[
-            Optional[bool], typer.Option(help="At each volume. Default: where symmetry leaves coordinates free.")
-        ] = None,
-        relax_shape: Annotated[bool, typer.Option(help="Relax the shape of the cell at each volume.")] = False,
-        fmax: Annotated[float, typer.Option(help="Of these relaxations, eV/Å.")] = 1e-3,
-        stress_tolerance_gpa: Annotated[float, typer.Option(help="Of the shape, GPa.")] = 0.05,
-        optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
-        max_steps: Annotated[int, typer.Option(help="Of each relaxation.")] = 500,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-3,
+        relax_ions: RelaxIonsOption = None,
+        relax_shape: RelaxShapeOption = False,
+        fmax: VolumeFmaxOption = 1e-3,
+        stress_tolerance_gpa: ShapeStressOption = 0.05,
+        optimizer: OptimizerOption = "BFGS",
+        max_steps: MaxStepsOption = 500,
+        symprec: SymprecOption = 1e-3,
         dtype: Float64Option = None,
         device: DeviceOption = None,
         relax_first: Annotated[

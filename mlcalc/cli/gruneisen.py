@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import (
+    DisplacementOption,
+    ImaginaryOption,
+    MaxStepsOption,
+    MeshOption,
+    MinLengthOption,
+    OptimizerOption,
+    RelaxFirstOption,
+    RelaxIonsOption,
+    RelaxShapeOption,
+    ShapeStressOption,
+    SupercellOption,
+    SymprecOption,
+    VolumeFmaxOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,25 +38,21 @@ def register(app: typer.Typer) -> None:
         config: ConfigOption = None,
         volume_step: Annotated[float, typer.Option(help="Fraction of the volume, both ways.")] = 0.01,
         max_temperature_k: Annotated[float, typer.Option(help="Last temperature of the means, K.")] = 1000.0,
-        relax_ions: Annotated[
-            Optional[bool], typer.Option(help="At each volume. Default: where symmetry leaves coordinates free.")
-        ] = None,
-        relax_shape: Annotated[bool, typer.Option(help="Relax the shape of the cell at each volume.")] = False,
-        fmax: Annotated[float, typer.Option(help="Of these relaxations, eV/Å.")] = 1e-4,
-        stress_tolerance_gpa: Annotated[float, typer.Option(help="Of the shape, GPa.")] = 0.01,
-        optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
-        max_steps: Annotated[int, typer.Option(help="Of each relaxation.")] = 500,
-        supercell: Annotated[Optional[str], typer.Option(help="E.g. '3 3 3'; default: from --min-length.")] = None,
-        min_length: Annotated[float, typer.Option(help="Smallest height of the supercell, Å.")] = 12.0,
-        displacement: Annotated[float, typer.Option(help="Displacement, Å.")] = 0.01,
-        mesh: Annotated[str, typer.Option(help="q-points along each axis.")] = "20 20 20",
-        imaginary_tolerance_thz: Annotated[float, typer.Option(help="Modes below minus this are imaginary.")] = 0.1,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
+        relax_ions: RelaxIonsOption = None,
+        relax_shape: RelaxShapeOption = False,
+        fmax: VolumeFmaxOption = 1e-4,
+        stress_tolerance_gpa: ShapeStressOption = 0.01,
+        optimizer: OptimizerOption = "BFGS",
+        max_steps: MaxStepsOption = 500,
+        supercell: SupercellOption = None,
+        min_length: MinLengthOption = 12.0,
+        displacement: DisplacementOption = 0.01,
+        mesh: MeshOption = "20 20 20",
+        imaginary_tolerance_thz: ImaginaryOption = 0.1,
+        symprec: SymprecOption = 1e-4,
         dtype: Float64Option = None,
         device: DeviceOption = None,
-        relax_first: Annotated[
-            bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
-        ] = False,
+        relax_first: RelaxFirstOption = False,
     ) -> None:
         """Mode Grüneisen parameters on a mesh, and their means. The same command again goes on after a kill.
 

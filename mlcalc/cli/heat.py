@@ -9,6 +9,15 @@ import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import (
+    DisplacementOption,
+    ForceToleranceOption,
+    MinLengthOption,
+    PrimitiveMatrixOption,
+    RelaxFirstOption,
+    SupercellOption,
+    SymprecOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,24 +30,22 @@ def register(app: typer.Typer) -> None:
         calculator: CalculatorOption = None,
         out: OutOption = Path("heat"),
         config: ConfigOption = None,
-        supercell: Annotated[Optional[str], typer.Option(help="E.g. '3 3 3'; default: from --min-length.")] = None,
-        min_length: Annotated[float, typer.Option(help="Smallest height of the supercell, Å.")] = 10.0,
-        displacement: Annotated[float, typer.Option(help="Displacement, Å.")] = 0.03,
+        supercell: SupercellOption = None,
+        min_length: MinLengthOption = 10.0,
+        displacement: DisplacementOption = 0.03,
         pair_cutoff: Annotated[Optional[float], typer.Option(help="Leave out pairs farther apart, Å.")] = None,
-        primitive_matrix: Annotated[str, typer.Option(help="phonopy's: auto, P, F, I, A, C or R.")] = "auto",
+        primitive_matrix: PrimitiveMatrixOption = "auto",
         mesh: Annotated[str, typer.Option(help="q-points, e.g. '11 11 11', or a length in Å.")] = "50.0",
         check_mesh: Annotated[bool, typer.Option(help="Solve on a mesh of two thirds, too.")] = True,
         mesh_tolerance: Annotated[float, typer.Option(help="Allowed relative change between both.")] = 0.1,
         temperatures_k: Annotated[str, typer.Option(help="K.")] = "100 200 300 400 500 600 700 800 900 1000",
         method: Annotated[str, typer.Option(help="rta or lbte.")] = "rta",
         isotope: Annotated[bool, typer.Option(help="Scatter at isotopes of natural abundance.")] = False,
-        force_tolerance: Annotated[float, typer.Option(help="Forces above this: not relaxed, eV/Å.")] = 1e-3,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
+        force_tolerance: ForceToleranceOption = 1e-3,
+        symprec: SymprecOption = 1e-4,
         dtype: Float64Option = None,
         device: DeviceOption = None,
-        relax_first: Annotated[
-            bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
-        ] = False,
+        relax_first: RelaxFirstOption = False,
     ) -> None:
         """Lattice thermal conductivity with phono3py. The same command again goes on after a kill.
 

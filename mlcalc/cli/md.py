@@ -9,6 +9,16 @@ import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import (
+    CheckpointIntervalOption,
+    EngineOption,
+    RanksOption,
+    RepeatOption,
+    SeedOption,
+    TauOption,
+    TimestepOption,
+    TrajectoryIntervalOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -24,18 +34,18 @@ def register(app: typer.Typer) -> None:
         ensemble: Annotated[str, typer.Option(help="nve, nvt-langevin, nvt-bussi or npt-mtk.")] = "nvt-langevin",
         temperature_k: Annotated[float, typer.Option(help="Temperature, K.")] = 300.0,
         pressure_gpa: Annotated[float, typer.Option(help="Pressure for npt-mtk, GPa.")] = 0.0,
-        timestep_fs: Annotated[float, typer.Option(help="Time step, fs.")] = 1.0,
+        timestep_fs: TimestepOption = 1.0,
         steps: Annotated[int, typer.Option(help="Steps in all; more than before extends a finished run.")] = 1000,
-        tau_fs: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 100.0,
+        tau_fs: TauOption = 100.0,
         barostat_tau_fs: Annotated[float, typer.Option(help="Time constant of the barostat, fs.")] = 1000.0,
         npt_cell: Annotated[str, typer.Option(help="isotropic or full.")] = "isotropic",
-        supercell: Annotated[Optional[str], typer.Option(help="Repeat the structure first, e.g. '3 3 3'.")] = None,
-        seed: Annotated[int, typer.Option(help="Of momenta and thermostat.", min=0)] = 0,
-        engine: Annotated[str, typer.Option(help="ase or lammps.")] = "ase",
-        ranks: Annotated[int, typer.Option(help="MPI ranks of LAMMPS.")] = 1,
+        supercell: RepeatOption = None,
+        seed: SeedOption = 0,
+        engine: EngineOption = "ase",
+        ranks: RanksOption = 1,
         log_interval: Annotated[int, typer.Option(help="Steps between rows of log.csv.")] = 10,
-        trajectory_interval: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
-        checkpoint_interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+        trajectory_interval: TrajectoryIntervalOption = 10,
+        checkpoint_interval: CheckpointIntervalOption = 100,
         resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
         rdf_max: Annotated[float, typer.Option(help="Largest distance of g(r), Å.")] = 6.0,
         dtype: Annotated[

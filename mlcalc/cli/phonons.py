@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import (
+    DisplacementOption,
+    ForceToleranceOption,
+    ImaginaryOption,
+    MinLengthOption,
+    PrimitiveMatrixOption,
+    RelaxFirstOption,
+    SupercellOption,
+    SymprecOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,20 +31,18 @@ def register(app: typer.Typer) -> None:
         calculator: CalculatorOption = None,
         out: OutOption = Path("phonons"),
         config: ConfigOption = None,
-        supercell: Annotated[Optional[str], typer.Option(help="E.g. '3 3 3'; default: from --min-length.")] = None,
-        min_length: Annotated[float, typer.Option(help="Smallest height of the supercell, Å.")] = 12.0,
-        displacement: Annotated[float, typer.Option(help="Displacement, Å.")] = 0.01,
-        primitive_matrix: Annotated[str, typer.Option(help="phonopy's: auto, P, F, I, A, C or R.")] = "auto",
+        supercell: SupercellOption = None,
+        min_length: MinLengthOption = 12.0,
+        displacement: DisplacementOption = 0.01,
+        primitive_matrix: PrimitiveMatrixOption = "auto",
         mesh: Annotated[str, typer.Option(help="q-points, e.g. '20 20 20', or a length in Å.")] = "100.0",
         max_temperature_k: Annotated[float, typer.Option(help="Last temperature of the thermal table, K.")] = 1000.0,
-        imaginary_tolerance_thz: Annotated[float, typer.Option(help="Modes below minus this are imaginary.")] = 0.1,
-        force_tolerance: Annotated[float, typer.Option(help="Forces above this: not relaxed, eV/Å.")] = 1e-3,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-4,
+        imaginary_tolerance_thz: ImaginaryOption = 0.1,
+        force_tolerance: ForceToleranceOption = 1e-3,
+        symprec: SymprecOption = 1e-4,
         dtype: Float64Option = None,
         device: DeviceOption = None,
-        relax_first: Annotated[
-            bool, typer.Option("--relax", help="Relax positions and cell first, symmetry kept, tightly.")
-        ] = False,
+        relax_first: RelaxFirstOption = False,
     ) -> None:
         """Phonon bands, DOS and thermal properties. The same command again goes on after a kill.
 

@@ -9,6 +9,7 @@ import typer
 
 from mlcalc.cli._calculator import CalculatorOption, DeviceOption, DtypeOption, PotentialOption
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
+from mlcalc.cli._options import OptimizerOption, SymprecOption
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +27,8 @@ def register(app: typer.Typer) -> None:
         pressure_gpa: Annotated[float, typer.Option(help="External pressure, GPa (needs a free cell).")] = 0.0,
         stress_tolerance_gpa: Annotated[float, typer.Option(help="Allowed deviation from it, GPa.")] = 0.05,
         symmetry: Annotated[bool, typer.Option(help="Keep the space group found at the start.")] = False,
-        symprec: Annotated[float, typer.Option(help="Tolerance of the symmetry search, Å.")] = 1e-2,
-        optimizer: Annotated[str, typer.Option(help="Name in ase.optimize.")] = "BFGS",
+        symprec: SymprecOption = 1e-2,
+        optimizer: OptimizerOption = "BFGS",
         max_steps: Annotated[int, typer.Option(help="Steps after which to give up.")] = 500,
         dtype: DtypeOption = None,
         device: DeviceOption = None,
