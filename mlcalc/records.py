@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from ase import Atoms
@@ -38,6 +39,21 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     return value
+
+
+class Record:
+    """What dataclasses of results share: ``to_dict``.
+
+    Attributes:
+        unsaved: names of fields that are objects for further work and no part of the record.
+    """
+
+    unsaved: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        names = [item.name for item in fields(cast(Any, self)) if item.name not in self.unsaved]
+        return {name: jsonable(getattr(self, name)) for name in names}
 
 
 def write_json(path: Path, document: Any) -> None:

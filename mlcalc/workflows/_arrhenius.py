@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from ase.units import kB
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 
 
 @dataclass(frozen=True)
-class Arrhenius:
+class Arrhenius(Record):
     """D = D₀ exp(−E_a / k_B T).
 
     Attributes:
@@ -39,10 +38,6 @@ class Arrhenius:
     def diffusion_cm2_per_s(self, temperature_k: float) -> float:
         """Return D at a temperature, cm²/s; trust it between the temperatures of the fit."""
         return float(self.prefactor_cm2_per_s * np.exp(-self.activation_energy_ev / (kB * temperature_k)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}
 
 
 def fit_arrhenius(

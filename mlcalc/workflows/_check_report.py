@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ase import Atoms
 
-from mlcalc.records import jsonable
+from mlcalc.records import Record, jsonable
 from mlcalc.workflows._check_context import Deviation
 
 STATUSES = ("pass", "fail", "reported", "not applicable")
 
 
 @dataclass(frozen=True)
-class CheckItem:
+class CheckItem(Record):
     """What one check found.
 
     Attributes:
@@ -43,7 +43,7 @@ class CheckItem:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        values = {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
+        values = super().to_dict()
         values["deviations"] = [
             {key: jsonable(getattr(item, key)) for key in ("what", "value", "unit", "tolerance")}
             for item in self.deviations
@@ -52,7 +52,7 @@ class CheckItem:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Record):
     """What all checks of a calculator found.
 
     Attributes:
@@ -94,5 +94,5 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        values = {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
+        values = super().to_dict()
         return {"passed": self.passed, "failed": list(self.failed), **values}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -15,7 +14,7 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 from mlcalc.workflows._warnings import WorkflowWarning
 from mlcalc.workflows.msd import squared_displacements, without_drift
 
@@ -27,7 +26,7 @@ AXES = "xyz"
 
 
 @dataclass(frozen=True)
-class ElementDiffusion:
+class ElementDiffusion(Record):
     """Diffusion of one element in one trajectory.
 
     Attributes:
@@ -65,10 +64,6 @@ class ElementDiffusion:
     fit_start_fs: float
     fit_stop_fs: float
     blocks: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}
 
 
 def block_length(frames: int, blocks: int) -> int:

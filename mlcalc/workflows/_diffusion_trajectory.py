@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from ase import Atoms
 from ase.io import read
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 from mlcalc.workflows._diffusion_estimate import ElementDiffusion, estimate, unwrapped
 from mlcalc.workflows._structures import as_atoms
 from mlcalc.workflows._warnings import WorkflowWarning
 
 
 @dataclass(frozen=True)
-class TrajectoryDiffusion:
+class TrajectoryDiffusion(Record):
     """Diffusion in one trajectory.
 
     Attributes:
@@ -39,10 +39,6 @@ class TrajectoryDiffusion:
     interval_fs: float
     converged: bool
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}
 
 
 def diffusion_from_trajectory(

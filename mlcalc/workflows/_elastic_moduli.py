@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 from mlcalc.workflows._elastic_tensors import NAMES, tensor_of, to_mandel, vector_of
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ElasticModuli:
+class ElasticModuli(Record):
     """Moduli of a polycrystal without texture (Hill, Proc. Phys. Soc. A 65, 349 (1952)).
 
     Attributes:
@@ -41,10 +40,6 @@ class ElasticModuli:
     poisson: float
     universal_anisotropy: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
-
 
 def elastic_moduli(stiffness_gpa: ArrayLike) -> ElasticModuli:
     """Return averages of a stiffness tensor (6, 6; Voigt, GPa). They mean little where it is not positive definite."""
@@ -67,7 +62,7 @@ def elastic_moduli(stiffness_gpa: ArrayLike) -> ElasticModuli:
 
 
 @dataclass(frozen=True)
-class StrainMode:
+class StrainMode(Record):
     """An eigenvector of the stiffness tensor.
 
     Attributes:
@@ -83,10 +78,6 @@ class StrainMode:
         """Return the strain in words, e.g. ``"xx +0.71, yy -0.71"``; shear as tensor components."""
         components = [self.strain[i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))]
         return ", ".join(f"{name} {x:+.2f}" for name, x in zip(NAMES, components, strict=True) if abs(x) > 0.05)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
 
 
 def strain_modes(stiffness_gpa: ArrayLike) -> tuple[StrainMode, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ FORMS: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class EOSFit:
+class EOSFit(Record):
     """An equation of state, per atom.
 
     Attributes:
@@ -57,10 +57,6 @@ class EOSFit:
                 self.volume_ang3_per_atom,
             )
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
 
 
 def fit_eos(volumes: Sequence[float] | Array, energies: Sequence[float] | Array, form: str) -> EOSFit:

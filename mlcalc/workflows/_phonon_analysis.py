@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import seekpath
@@ -13,19 +12,13 @@ from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.physical_units import get_physical_units
 
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 
 Array = NDArray[np.float64]
 
 
-class _Record:
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True)
-class Bands(_Record):
+class Bands(Record):
     """Phonon bands along seekpath's path (Hinuma et al., Comput. Mater. Sci. 128, 140 (2017)).
 
     Attributes:
@@ -42,7 +35,7 @@ class Bands(_Record):
 
 
 @dataclass(frozen=True)
-class PhononDOS(_Record):
+class PhononDOS(Record):
     """Density of states by the tetrahedron method; integrates to 3n modes of the primitive cell.
 
     Attributes:
@@ -55,7 +48,7 @@ class PhononDOS(_Record):
 
 
 @dataclass(frozen=True)
-class ThermalProperties(_Record):
+class ThermalProperties(Record):
     """Harmonic thermal properties per primitive cell; imaginary and Γ-acoustic modes are left out.
 
     Attributes:
@@ -74,7 +67,7 @@ class ThermalProperties(_Record):
 
 
 @dataclass(frozen=True)
-class ImaginaryMode(_Record):
+class ImaginaryMode(Record):
     """One unstable mode.
 
     Attributes:
@@ -91,7 +84,7 @@ class ImaginaryMode(_Record):
 
 
 @dataclass(frozen=True)
-class PhononAnalysis(_Record):
+class PhononAnalysis(Record):
     """Everything derived from one set of force constants; see ``analyse_phonons``.
 
     Attributes:

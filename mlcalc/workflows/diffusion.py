@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 from mlcalc.workflows._arrhenius import Arrhenius, fit_arrhenius
 from mlcalc.workflows._diffusion_estimate import block_length, fit_window, free_atoms
 from mlcalc.workflows._diffusion_trajectory import TrajectoryDiffusion, diffusion_from_trajectory
@@ -23,7 +23,7 @@ from mlcalc.workflows.molecular_dynamics import md
 
 
 @dataclass(frozen=True)
-class DiffusionResult:
+class DiffusionResult(Record):
     """Diffusion at one or several temperatures.
 
     Attributes:
@@ -41,10 +41,6 @@ class DiffusionResult:
     folder: Path | None
     wall_time_s: float
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}
 
 
 def diffusion(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ase.units import GPa
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.records import Record, describe_calculator, structure_hash
 from mlcalc.workflows._elastic_moduli import ElasticModuli, StrainMode, elastic_moduli, strain_modes
 from mlcalc.workflows._elastic_tensors import (
     NAMES,
@@ -41,7 +41,7 @@ SUSPICIOUS = 0.02
 
 
 @dataclass(frozen=True)
-class ElasticResult:
+class ElasticResult(Record):
     """Elastic constants. Voigt's order xx, yy, zz, yz, xz, xy, engineering shear, Cartesian axes of ``atoms``.
 
     Attributes:
@@ -81,10 +81,6 @@ class ElasticResult:
     spacegroup: str | None
     wall_time_s: float
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
 
 
 def elastic(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import describe_calculator, jsonable
+from mlcalc.records import Record, describe_calculator
 from mlcalc.workflows._eos_fit import FORMS, EOSFit, fit_eos
 from mlcalc.workflows._scaled_cells import scaled_cells
 from mlcalc.workflows._scaled_cells import volume_scales as volume_scales_of
@@ -25,7 +25,7 @@ POINTS = "eos_points.json"
 
 
 @dataclass(frozen=True)
-class EOSResult:
+class EOSResult(Record):
     """What an energy–volume curve found.
 
     Attributes:
@@ -51,10 +51,6 @@ class EOSResult:
     spacegroup: str | None
     wall_time_s: float
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
 
 
 def eos(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import describe_calculator, jsonable
+from mlcalc.records import Record, describe_calculator, jsonable
 from mlcalc.workflows._displacements import phonopy_cell, residual_force, supercell_repeats
 from mlcalc.workflows._heat_solver import PARAMETERS, fit, load_phono3py, solve, thinned
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group, without_constraints
@@ -24,7 +24,7 @@ METHODS = ("rta", "lbte")
 
 
 @dataclass(frozen=True)
-class HeatResult:
+class HeatResult(Record):
     """Lattice thermal conductivity.
 
     Attributes:
@@ -66,9 +66,7 @@ class HeatResult:
     settings: dict[str, Any]
     phono3py: Any = field(repr=False, compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types (without the Phono3py object)."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self) if item.name != "phono3py"}
+    unsaved: ClassVar[tuple[str, ...]] = ("phono3py",)
 
 
 def heat_conduction(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from ase import units
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from phonopy import PhonopyGruneisen
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import describe_calculator, jsonable
+from mlcalc.records import Record, describe_calculator
 from mlcalc.workflows._displacements import supercell_repeats
 from mlcalc.workflows._phonons_at_volumes import phonons_at_volumes
 from mlcalc.workflows._scaled_cells import scaled_cells
@@ -28,7 +28,7 @@ VOLUMES = "gruneisen_volumes.json"
 
 
 @dataclass(frozen=True)
-class GruneisenResult:
+class GruneisenResult(Record):
     """Mode Grüneisen parameters γ = −d ln ω / d ln V on a mesh, and what follows from them at this volume.
 
     Attributes:
@@ -67,9 +67,7 @@ class GruneisenResult:
     wall_time_s: float
     settings: dict[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types (without the phonons)."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self) if item.name != "phonons"}
+    unsaved: ClassVar[tuple[str, ...]] = ("phonons",)
 
 
 def gruneisen(

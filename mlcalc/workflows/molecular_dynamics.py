@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
 from mlcalc.files import is_model_file
-from mlcalc.records import describe_calculator, jsonable, structure_hash, write_json
+from mlcalc.records import Record, describe_calculator, jsonable, structure_hash, write_json
 from mlcalc.workflows import _md_ase
 from mlcalc.workflows._md_record import read_log
 from mlcalc.workflows._md_settings import MDSettings, check_structure, draw_momenta
@@ -31,7 +31,7 @@ RUN = "run.json"
 
 
 @dataclass(frozen=True)
-class MDResult:
+class MDResult(Record):
     """Record of a molecular dynamics run, the same for every engine.
 
     Attributes:
@@ -97,8 +97,7 @@ class MDResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        values = {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
-        return {**values, "drift_ev_per_atom_per_ps": jsonable(self.drift_ev_per_atom_per_ps)}
+        return {**super().to_dict(), "drift_ev_per_atom_per_ps": jsonable(self.drift_ev_per_atom_per_ps)}
 
 
 def md(

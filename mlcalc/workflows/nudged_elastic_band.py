@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import WorkflowError
 from mlcalc.files import atomic_path
-from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.records import Record, describe_calculator, structure_hash
 from mlcalc.workflows._neb_band import (
     BAND,
     OPTIMIZERS,
@@ -38,7 +38,7 @@ BANDS = "bands.traj"
 
 
 @dataclass(frozen=True)
-class NEBResult:
+class NEBResult(Record):
     """A path between two minima.
 
     Attributes:
@@ -87,10 +87,6 @@ class NEBResult:
     files: dict[str, Path]
     wall_time_s: float
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}
 
 
 def neb(

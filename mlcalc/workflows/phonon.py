@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from ase import Atoms
@@ -17,7 +17,7 @@ from phonopy.file_IO import write_FORCE_SETS
 from phonopy.structure.cells import PrimitiveMatrixAutoDefaultWarning
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import describe_calculator, jsonable, structure_hash
+from mlcalc.records import Record, describe_calculator, jsonable, structure_hash
 from mlcalc.workflows._displacements import displacement_forces, phonopy_cell, residual_force, supercell_repeats
 from mlcalc.workflows._phonon_analysis import (
     Bands,
@@ -31,7 +31,7 @@ from mlcalc.workflows._warnings import WorkflowWarning
 
 
 @dataclass(frozen=True)
-class PhononResult:
+class PhononResult(Record):
     """What a phonon calculation found.
 
     Attributes:
@@ -78,9 +78,7 @@ class PhononResult:
     settings: dict[str, Any]
     phonopy: Phonopy = field(repr=False, compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types (without the Phonopy object)."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self) if item.name != "phonopy"}
+    unsaved: ClassVar[tuple[str, ...]] = ("phonopy",)
 
 
 def phonons(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from phonopy.physical_units import get_physical_units
 from phonopy.qha.core import QHA
 
 from mlcalc.errors import WorkflowError
-from mlcalc.records import jsonable
+from mlcalc.records import Record
 from mlcalc.workflows._displacements import supercell_repeats
 from mlcalc.workflows._phonons_at_volumes import phonons_at_volumes
 from mlcalc.workflows._structures import as_atoms, require_periodic, without_constraints
@@ -28,7 +28,7 @@ QHA_FORMS = ("vinet", "birch_murnaghan", "murnaghan")  # phonopy's
 
 
 @dataclass(frozen=True)
-class QHAResult:
+class QHAResult(Record):
     """Quasi-harmonic thermodynamics at one pressure, per atom.
 
     Attributes:
@@ -67,9 +67,7 @@ class QHAResult:
     wall_time_s: float
     settings: dict[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types (without the phonons)."""
-        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self) if item.name != "phonons"}
+    unsaved: ClassVar[tuple[str, ...]] = ("phonons",)
 
 
 def qha(

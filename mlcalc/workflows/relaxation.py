@@ -7,7 +7,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ase.optimize.optimize import Optimizer
 from ase.units import GPa
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.records import describe_calculator, jsonable
+from mlcalc.records import Record, describe_calculator
 from mlcalc.workflows._structures import as_atoms, require_periodic, space_group
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 
@@ -29,7 +29,7 @@ CELL_MODES = ("full", "isotropic", "shape")
 
 
 @dataclass(frozen=True)
-class RelaxResult:
+class RelaxResult(Record):
     """What a relaxation found.
 
     Attributes:
@@ -60,10 +60,6 @@ class RelaxResult:
     spacegroup_before: str | None
     spacegroup_after: str | None
     settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
 
 
 def relax(
