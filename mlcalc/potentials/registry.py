@@ -14,6 +14,7 @@ from mlcalc.potentials.neural import NeuralPotential
 # Import paths, so that asking for one architecture does not import the others' dependencies.
 _NETWORKS: dict[str, str] = {
     "equivariant": "mlcalc.potentials.equivariant:EquivariantNetwork",
+    "nequip": "mlcalc.potentials.nequip:NequIPNetwork",
     "schnet": "mlcalc.potentials.schnet:SchNetNetwork",
 }
 

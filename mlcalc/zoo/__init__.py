@@ -1,4 +1,4 @@
-"""Trained potentials that ship with mlcalc, by name, and ``load``, which also takes files."""
+"""Trained potentials that ship with mlcalc, by name, and ``load``, which also takes published ones and files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from mlcalc.deploy import load_model, load_weights
 from mlcalc.errors import ModelFileError, UnknownElementError
 from mlcalc.files import is_model_file
+from mlcalc.foundation import load_checkpoint, load_published, published
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.precision import in_dtype, parse_dtype
@@ -32,8 +33,9 @@ def load(
     """Return a potential from a name, a file, or a potential.
 
     Args:
-        source: a name in the zoo, a weights file (``.safetensors``), a model file (``.pt``, ``.pt2``), or a
-            ``Potential``, which is returned itself if nothing has to change.
+        source: a name in the zoo or of a published potential (``sevennet-0``), a weights file (``.safetensors``), a
+            model file (``.pt``, ``.pt2``), a published checkpoint (``.pth``), or a ``Potential``, which is returned
+            itself if nothing has to change.
         dtype: float32 or float64; None keeps what is there.
         elements: keep only what these need. Of a family of potentials this drops the other members; a single
             potential stays whole.
@@ -60,10 +62,14 @@ def _from_name_or_file(
         return load_weights(path, dtype)
     if is_model_file(path):
         return load_model(path, dtype)
+    if path.suffix == ".pth":
+        return load_checkpoint(path, dtype)
+    if str(source) in published():
+        return load_published(str(source), dtype)
     known = entries()
     entry = known.get(str(source))
     if entry is None:
-        names = f"known names: {', '.join(sorted(known))}" if known else "the zoo is empty in this installation"
+        names = f"known names: {', '.join(sorted([*known, *published()]))}"
         if path.exists():
             raise ModelFileError(f"{path}: potentials are files ending in .safetensors, .pt or .pt2, or names; {names}")
         raise ModelFileError(
