@@ -89,3 +89,11 @@ def compiled_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     for file in files:
         export(graded, file, "float64")
     return files
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests recorded."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "table" and report.when == "call":
+                terminalreporter.write_line(f"\n{value}")

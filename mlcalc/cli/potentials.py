@@ -1,10 +1,14 @@
-"""``mlcalc potentials``: what the zoo holds."""
+"""``mlcalc potentials``: what can be loaded by name."""
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from mlcalc.foundation import Published
+    from mlcalc.potentials.base import PotentialInfo
 
 
 def register(app: typer.Typer) -> None:
@@ -12,27 +16,69 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def potentials(
-        name: Annotated[Optional[str], typer.Argument(help="Print this potential's card instead of the list.")] = None,
+        name: Annotated[Optional[str], typer.Argument(help="Only this potential, with its card or licence.")] = None,
+        cost: Annotated[bool, typer.Option(help="Time a force call of each on this machine.")] = True,
     ) -> None:
-        """List the trained potentials that ship, or print the model card of one."""
+        """List the potentials that have a name: those that ship, and published ones from their authors' packages."""
         from mlcalc.errors import ModelFileError
+        from mlcalc.foundation import published
         from mlcalc.zoo import entries
 
-        known = entries()
-        if name is not None:
-            card = known[name].card if name in known else None
-            if card is None:
-                what = "has no card" if name in known else f"is not in the zoo; known: {', '.join(known) or 'none'}"
-                raise ModelFileError(f"{name} {what}")
-            typer.echo(card.read_text(encoding="utf-8"))
-            return
-        if not known:
-            typer.echo("the zoo is empty in this installation")
-        for entry in known.values():
-            infos = entry.infos()
-            typer.echo(f"{entry.name}  ({entry.size / 1e6:.2f} MB)")
-            for info in infos:
-                typer.echo(
-                    f"  {' '.join(info.elements)}: cutoff {info.cutoff:g} Å, {info.layers} layers, "
-                    f"energies {info.energy_scale}, licence {info.licence}"
-                )
+        shipped, others = entries(), published()
+        names = [*shipped, *others]
+        if name is not None and name not in names:
+            raise ModelFileError(f"{name} is not in the zoo; known: {', '.join(names)}")
+        for each in names if name is None else [name]:
+            if each in shipped:
+                typer.echo(f"{each}  (ships with mlcalc, {shipped[each].size / 1e6:.2f} MB)")
+                for info in shipped[each].infos():
+                    _describe(info)
+            else:
+                _describe_published(others[each])
+            if cost:
+                _cost(each)
+        if name in shipped and (card := shipped[name].card) is not None:
+            typer.echo("\n" + card.read_text(encoding="utf-8"))
+        elif name in others:
+            from mlcalc.zoo import load
+
+            typer.echo("\n" + load(name).info.provenance["licence_text"])
+
+
+def _describe(info: PotentialInfo) -> None:
+    known = " ".join(info.elements)
+    typer.echo(f"  elements  {known if len(info.elements) < 10 else f'{len(info.elements)}: {known}'}")
+    typer.echo(f"  range     cutoff {info.cutoff:g} Å, {info.layers} layer{'s' if info.layers > 1 else ''}")
+    typer.echo(f"  energies  {info.energy_scale}")
+    typer.echo(f"  data      {info.training_data}")
+    typer.echo(f"  licence   {info.licence}")
+
+
+def _describe_published(entry: Published) -> None:
+    from mlcalc.foundation import is_installed
+    from mlcalc.zoo import load
+
+    if is_installed(entry):
+        info = load(entry.name).info
+        typer.echo(f"{entry.name}  (weights of {info.provenance['package']})")
+        _describe(info)
+    else:
+        typer.echo(f"{entry.name}  (not installed: pip install 'mlcalc[foundation]')")
+        typer.echo(f"  energies  {entry.energy_scale}")
+        typer.echo(f"  licence   {entry.licence}")
+    typer.echo(f"  source    {entry.source}; {entry.citation}")
+
+
+def _cost(name: str) -> None:
+    from mlcalc.calculators.cost import call_cost
+    from mlcalc.errors import ModelFileError
+    from mlcalc.zoo import load
+
+    try:
+        result = call_cost(load(name))
+    except ModelFileError:  # not installed, which was said
+        return
+    typer.echo(
+        f"  cost      {result.time_per_atom_ms:.3g} ms per atom and force call here ({result.formula}, {result.dtype}, "
+        f"{result.device}, {result.threads} thread{'s' if result.threads > 1 else ''})"
+    )

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from mlcalc.potentials.precision import parse_dtype
 _EXTRA = "pip install 'mlcalc[foundation]'"
 _MPTRJ = "MPtrj: relaxations of the Materials Project (Deng et al., Nat. Mach. Intell. 5, 1031 (2023))"
 _PBE = "PBE and PBE+U (VASP, Materials Project), uncorrected total energies"
-# What the checkpoints hold beside tensors and plain Python objects: arrays of numpy 1, by the names they were saved under.
+# What the checkpoints hold beside tensors and plain Python objects: arrays, under the names they have in numpy 1.
 _SAFE: list[Any] = [
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (import_module("numpy._core.multiarray")._reconstruct, "numpy.core.multiarray._reconstruct"),
     (np.ndarray, "numpy.ndarray"),
     (np.dtype, "numpy.dtype"),
     np.dtypes.Float32DType,

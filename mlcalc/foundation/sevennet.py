@@ -8,7 +8,6 @@ the self-connection. e3nn stores the linear maps of all degrees in one vector, d
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from mlcalc.errors import ModelFileError
 from mlcalc.potentials.base import PotentialInfo
-from mlcalc.potentials.nequip import NequIPNetwork, product_paths
+from mlcalc.potentials.nequip import product_paths
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.registry import build
 
@@ -61,9 +60,7 @@ def from_checkpoint(
             elements=tuple(symbols), cutoff=float(config["cutoff"]), layers=settings["layers"], **info
         )
         potential = build({"architecture": "nequip", "network": settings}, declared, dtype or torch.float32)
-        network = potential.network
-        assert isinstance(network, NequIPNetwork)
-        _fill(network, _Reader(tensors), settings["channels"])
+        potential.network.load_state_dict(_translate(tensors, potential.network.state_dict(), settings))
         scale = tensors["rescale_atomic_energy.scale"].double().unique()
         if scale.numel() != 1:
             raise ModelFileError("a SevenNet with a scale for each element, which is not rebuilt here")
@@ -78,7 +75,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     layers = int(config["num_convolution_layer"])
     irreps = [o3.Irreps(text) for text in config["irreps_manual"]]
     channels = [mul for mul, _ in irreps[1]]
-    regular = [o3.Irreps([(c, (l, 1)) for l, c in enumerate(channels)])] * (layers - 1)  # noqa: E741
+    regular = [o3.Irreps([(c, (l, 1)) for l, c in enumerate(channels)])] * (layers - 1)
     scalars = o3.Irreps([(channels[0], (0, 1))])
     if irreps != [scalars, *regular, scalars]:
         raise ModelFileError(f"a SevenNet with features {config['irreps_manual']}, which is not rebuilt here")
@@ -95,54 +92,54 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _Reader:
-    """The tensors of a checkpoint, cut up into matrices."""
+def _translate(tensors: dict[str, Tensor], template: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
+    """Return a state for our network, in the shapes of ``template``, from the checkpoint's tensors."""
+    state: dict[str, Tensor] = {}
 
-    tensors: dict[str, Tensor]
+    def cut(name: str, flat: Tensor) -> None:
+        """Cut a vector into the matrices of one linear map, which lie one after the other."""
+        names = [key for key in template if key.startswith(f"{name}.")]
+        parts = flat.split([template[key].numel() for key in names])
+        state.update({key: part.reshape(template[key].shape) for key, part in zip(names, parts, strict=True)})
 
-    def linear(self, name: str, weights: torch.nn.ParameterList) -> None:
-        """Copy the matrices of one linear map, which lie one after the other."""
-        flat = self.tensors[f"{name}.linear.weight"]
-        for weight, part in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
-            weight.copy_(part.reshape(weight.shape))
-
-    def last_radial(self, layer: int, channels: list[int], l_edge: int, l_out: int) -> Tensor:
-        """Return the last matrix of a radial network, with the signs of today's Wigner 3j symbols.
-
-        Those of e3nn have changed sign once; a checkpoint holds the ones it was trained with.
-        """
-        prefix = f"{layer}_convolution"
-        signs = []
-        for l1, count in enumerate(channels):
-            for l2, l3 in product_paths(l1, l_edge, l_out):
-                stored = self.tensors.get(f"{prefix}.convolution._compiled_main_left_right._w3j_{l1}_{l2}_{l3}")
-                sign = 1.0
-                if stored is not None:
-                    today = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-                    sign = math.copysign(1.0, float((stored.double() * today).sum()))
-                    if not torch.allclose(stored.double() * sign, today, atol=1e-6):
-                        raise ModelFileError(f"the Wigner symbol of degrees {l1} {l2} {l3} is not that of e3nn")
-                signs += [sign] * count
-        matrix = self.tensors[f"{prefix}.weight_nn.layer2.weight"]
-        return matrix * torch.tensor(signs, dtype=matrix.dtype)
+    for ours, theirs in (
+        ("radial.frequencies", "edge_embedding.basis_function.coeffs"),
+        ("embedding", "onehot_to_feature_x.linear.weight"),
+        ("readout", "reduce_input_to_hidden.linear.weight"),
+        ("energy", "reduce_hidden_to_energy.linear.weight"),
+    ):
+        state[ours] = tensors[theirs].reshape(template[ours].shape)
+    channels, layers = settings["channels"], settings["layers"]
+    for k in range(layers):
+        ours = f"interactions.{k}"
+        cut(f"{ours}.self_connection.weights", tensors[f"{k}_self_connection_intro.linear.weight"])
+        cut(f"{ours}.before.weights", tensors[f"{k}_self_interaction_1.linear.weight"])
+        cut(f"{ours}.convolution.linear.weights", tensors[f"{k}_self_interaction_2.linear.weight"])
+        state[f"{ours}.convolution.denominator"] = tensors[f"{k}_convolution.denominator"].squeeze()
+        depth = len(settings["radial_hidden"])
+        for m in range(depth + 1):
+            state[f"{ours}.convolution.radial.weights.{m}"] = tensors[f"{k}_convolution.weight_nn.layer{m}.weight"]
+        l_out = 0 if k == layers - 1 else len(channels) - 1
+        signs = _signs(tensors, k, channels if k else channels[:1], len(channels) - 1, l_out)
+        last = f"{ours}.convolution.radial.weights.{depth}"
+        state[last] = state[last] * signs
+    return state
 
 
-@torch.no_grad()
-def _fill(network: NequIPNetwork, read: _Reader, channels: list[int]) -> None:
-    tensors = read.tensors
-    l_max, last = len(channels) - 1, network.layers - 1
-    network.radial.frequencies.copy_(tensors["edge_embedding.basis_function.coeffs"])
-    network.embedding.copy_(tensors["onehot_to_feature_x.linear.weight"].reshape(network.embedding.shape))
-    for k, layer in enumerate(network.interactions):
-        convolution = layer.convolution
-        read.linear(f"{k}_self_connection_intro", layer.self_connection.weights)
-        read.linear(f"{k}_self_interaction_1", layer.before.weights)
-        read.linear(f"{k}_self_interaction_2", convolution.linear.weights)
-        first, second, third = convolution.radial.weights
-        first.copy_(tensors[f"{k}_convolution.weight_nn.layer0.weight"])
-        second.copy_(tensors[f"{k}_convolution.weight_nn.layer1.weight"])
-        third.copy_(read.last_radial(k, channels if k else channels[:1], l_max, 0 if k == last else l_max))
-        convolution.denominator.copy_(tensors[f"{k}_convolution.denominator"].squeeze())
-    network.readout.copy_(tensors["reduce_input_to_hidden.linear.weight"].reshape(network.readout.shape))
-    network.energy.copy_(tensors["reduce_hidden_to_energy.linear.weight"].reshape(network.energy.shape))
+def _signs(tensors: dict[str, Tensor], layer: int, channels: list[int], l_edge: int, l_out: int) -> Tensor:
+    """Return for each radial weight of a layer the sign of its Wigner 3j symbol against that of today's e3nn.
+
+    Some changed sign between versions; a checkpoint holds those that it was trained with.
+    """
+    signs = []
+    for l1, count in enumerate(channels):
+        for l2, l3 in product_paths(l1, l_edge, l_out):
+            name = f"{layer}_convolution.convolution._compiled_main_left_right._w3j_{l1}_{l2}_{l3}"
+            sign = 1.0
+            if name in tensors:
+                today, stored = o3.wigner_3j(l1, l2, l3, dtype=torch.float64), tensors[name].double()
+                sign = math.copysign(1.0, float((stored * today).sum()))
+                if not torch.allclose(stored * sign, today, atol=1e-6):
+                    raise ModelFileError(f"the Wigner 3j symbol of degrees {l1} {l2} {l3} is not that of e3nn")
+            signs += [sign] * count
+    return torch.tensor(signs)

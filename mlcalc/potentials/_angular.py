@@ -87,7 +87,7 @@ class Mix(nn.Module):
 
     def __init__(self, n_paths: list[int], channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.rows = [(2 * l + 1) * n for l, n in enumerate(n_paths)]  # noqa: E741
+        self.rows = [(2 * l + 1) * n for l, n in enumerate(n_paths)]
         self.flat = [n * channels_in for n in n_paths]
         self.weights = nn.ParameterList(
             [nn.Parameter(torch.randn(n * channels_in, channels_out) / math.sqrt(n * channels_in)) for n in n_paths]
@@ -97,6 +97,6 @@ class Mix(nn.Module):
         """Mix paths and channels."""
         blocks = torch.split_with_sizes(x, self.rows, dim=1)  # one backward for all, where each narrow has its own
         out: list[Tensor] = []
-        for l, weight in enumerate(self.weights):  # noqa: E741
+        for l, weight in enumerate(self.weights):
             out.append(torch.matmul(blocks[l].reshape(-1, 2 * l + 1, self.flat[l]), weight))
         return torch.cat(out, dim=1)

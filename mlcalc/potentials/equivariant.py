@@ -60,10 +60,10 @@ class _BodyOrder(nn.Module):
         self.outputs = nn.ModuleList([Mix(ones, channels, channels_out) for _ in range(correlation - 1)])
         self.mixes = nn.Parameter(torch.randn(correlation - 2, channels, channels) / math.sqrt(channels))
         self.species_scale = nn.Parameter(torch.ones(n_elements, l_max + 1, channels))
-        degree = torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])  # noqa: E741
+        degree = torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])
         self.register_buffer("degree", degree, False)
         with torch.no_grad():  # fields of order one: every degree the same share of the mean square
-            for l, weight in enumerate(self.fields.weights):  # noqa: E741
+            for l, weight in enumerate(self.fields.weights):
                 weight /= math.sqrt((l_max + 1) * (2 * l + 1))
 
     def forward(self, a: Tensor, species: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class _Convolution(nn.Module):
         pairs = paths(l_in, l_max, l_max)
         self.radial = nn.Parameter(torch.randn(n_radial, sum(len(p) for p in pairs), channels) / math.sqrt(n_radial))
         index, start = [], 0
-        for l, pair in enumerate(pairs):  # noqa: E741
+        for l, pair in enumerate(pairs):
             index += [start + p for _ in range(2 * l + 1) for p in range(len(pair))]
             start += len(pair)
         self.register_buffer("expand", torch.tensor(index), False)

@@ -1,10 +1,11 @@
 """Gated equivariant message passing (NequIP; Batzner et al., Nat. Commun. 13, 2453 (2022)) without parity.
 
-Every product of degrees is allowed, also those that a mirror would forbid, so the energy is invariant under rotations and
-not necessarily under reflections. This is the family of SevenNet (Park et al., J. Chem. Theory Comput. 20, 4857 (2024)),
+Every product of degrees is allowed, also those that a mirror would forbid: energies are invariant under rotations, not
+necessarily under reflections. This is the family of SevenNet (Park et al., J. Chem. Theory Comput. 20, 4857 (2024)),
 with its linear self-connection. Features of degree l have shape (N, 2l+1, C_l), channels last.
 """
 
+import itertools
 import math
 from functools import lru_cache
 from typing import Dict, List, Optional
@@ -27,16 +28,13 @@ def _silu_norm() -> float:
 
 def product_paths(l_in: int, l_edge: int, l_out: int) -> list[tuple[int, int]]:
     """Return (edge degree, output degree) of all products with features of degree ``l_in``, in e3nn's order."""
-    return [
-        (l2, l3)
-        for l2 in range(l_edge + 1)
-        for l3 in range(abs(l_in - l2), min(l_in + l2, l_out) + 1)
-    ]
+    return [(l2, l3) for l2 in range(l_edge + 1) for l3 in range(abs(l_in - l2), min(l_in + l2, l_out) + 1)]
 
 
 class _Basis(nn.Module):
-    """(2/r_c) sin(k r)/r with trainable k, switched off at the cutoff: by XPLOR's function from ``onset`` on, or, without
-    one, by the polynomial envelope.
+    """(2/r_c) sin(k r)/r with trainable k, under a function that ends at the cutoff.
+
+    That is XPLOR's from ``onset`` on, or the polynomial envelope where there is no onset.
     """
 
     def __init__(self, cutoff: float, size: int, onset: Optional[float]) -> None:
@@ -67,14 +65,14 @@ class _Linear(nn.Module):
 
     def __init__(self, channels_in: List[int], channels_out: List[int]) -> None:
         super().__init__()
-        both = list(zip(channels_in, channels_out))  # noqa: B905
+        both = list(zip(channels_in, channels_out, strict=False))
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in both])
         self.norms = [1.0 / math.sqrt(a) for a, _ in both]
 
     def forward(self, features: List[Tensor]) -> List[Tensor]:
         """Mix channels."""
         out: List[Tensor] = []
-        for l, weight in enumerate(self.weights):  # noqa: E741
+        for l, weight in enumerate(self.weights):
             out.append(torch.matmul(features[l], weight * self.norms[l]))
         return out
 
@@ -84,7 +82,7 @@ class _RadialNetwork(nn.Module):
 
     def __init__(self, sizes: List[int]) -> None:
         super().__init__()
-        pairs = list(zip(sizes, sizes[1:]))  # noqa: B905
+        pairs = list(itertools.pairwise(sizes))
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairs])
         self.norms = [(_silu_norm() if k else 1.0) / math.sqrt(a) for k, (a, _) in enumerate(pairs)]
 
@@ -110,7 +108,6 @@ class _Products(nn.Module):
         super().__init__()
         paths = product_paths(l_in, l_edge, l_out)
         self.n_paths = len(paths)
-        self.by_degree = [sum(l3 == degree for _, l3 in paths) for degree in range(l_out + 1)]
         blocks, index = [], []
         for degree in range(l_out + 1):
             mine = [(p, l2) for p, (l2, l3) in enumerate(paths) if l3 == degree]
@@ -146,13 +143,17 @@ class _Convolution(nn.Module):
     ) -> None:
         super().__init__()
         l_out = len(channels_out) - 1
+        paths = [product_paths(l, l_edge, l_out) for l in range(len(channels_in))]
         self.products = nn.ModuleList([_Products(l, l_edge, l_out) for l in range(len(channels_in))])
-        self.splits = [len(product_paths(l, l_edge, l_out)) * c for l, c in enumerate(channels_in)]
+        self.splits = [len(own) * c for own, c in zip(paths, channels_in, strict=True)]
         self.radial = _RadialNetwork([*radial, sum(self.splits)])
         self.denominator = nn.Buffer(torch.tensor(math.sqrt(avg_neighbors)))
-        by_degree = [[p.by_degree[d] * c for p, c in zip(self.products, channels_in)] for d in range(l_out + 1)]  # noqa: B905
-        self.arriving = by_degree
-        self.linear = _Linear([sum(sizes) for sizes in by_degree], channels_out)
+        # For each output degree, the channels that arrive from each input degree.
+        self.arriving = [
+            [sum(l3 == degree for _, l3 in own) * c for own, c in zip(paths, channels_in, strict=True)]
+            for degree in range(l_out + 1)
+        ]
+        self.linear = _Linear([sum(sizes) for sizes in self.arriving], channels_out)
 
     def forward(
         self, n: int, features: List[Tensor], edge_index: Tensor, basis: Tensor, harmonics: Tensor
@@ -161,28 +162,55 @@ class _Convolution(nn.Module):
         weights = torch.split_with_sizes(self.radial(basis), self.splits, dim=1)
         scale = 1.0 / self.denominator
         sums: List[Tensor] = []
-        for l, products in enumerate(self.products):  # noqa: E741
+        for l, products in enumerate(self.products):
             sums.append(products(n, features[l], edge_index, harmonics, weights[l]) * scale)
-        rows = [0 for _ in sums]
+        start: List[int] = [0 for _ in sums]
         arrived: List[Tensor] = []
         for degree, sizes in enumerate(self.arriving):
             parts: List[Tensor] = []
-            for l, size in enumerate(sizes):  # noqa: E741
+            for l, total in enumerate(sums):
+                size = sizes[l]
                 if size > 0:
-                    count = (2 * degree + 1) * size // sums[l].shape[2]
-                    parts.append(sums[l].narrow(1, rows[l], count).reshape(-1, 2 * degree + 1, size))
-                    rows[l] += count
+                    rows = (2 * degree + 1) * size // total.shape[2]
+                    parts.append(total.narrow(1, start[l], rows).reshape(-1, 2 * degree + 1, size))
+                    start[l] += rows
             arrived.append(torch.cat(parts, dim=2))
         return self.linear(arrived)
 
 
+def _exchanged(features: List[Tensor], n_all: int) -> List[Tensor]:
+    """Return the features of all atoms from those of the owned ones: those of ghosts come from other ranks."""
+    flat = torch.cat([part.flatten(1) for part in features], dim=1)
+    n, width = flat.shape[0], flat.shape[1]
+    if n < n_all:
+        flat = torch.cat([flat, flat.new_zeros([n_all - n, width])])
+    flat = torch.ops.mlcalc.exchange(flat)
+    out: List[Tensor] = []
+    start = 0
+    for part in features:
+        rows, channels = part.shape[1], part.shape[2]
+        out.append(flat.narrow(1, start, rows * channels).reshape(-1, rows, channels))
+        start += rows * channels
+    return out
+
+
 class _Interaction(nn.Module):
-    """One layer: linear map, messages, linear map, plus a linear self-connection, through a gate."""
+    """One layer: linear map, messages, linear map, plus a linear self-connection, through a gate.
+
+    The first layer knows the features of all atoms, from their elements; later ones are sent those of ghosts.
+    """
 
     def __init__(
-        self, channels_in: List[int], channels_out: List[int], l_edge: int, radial: List[int], avg_neighbors: float
+        self,
+        first: bool,
+        channels_in: List[int],
+        channels_out: List[int],
+        l_edge: int,
+        radial: List[int],
+        avg_neighbors: float,
     ) -> None:
         super().__init__()
+        self.first = first
         self.channels = channels_out
         before_gate = [sum(channels_out), *channels_out[1:]]
         self.self_connection = _Linear(channels_in, before_gate)
@@ -195,25 +223,23 @@ class _Interaction(nn.Module):
         activated = nn.functional.silu(features[0]) * self.norm
         start = 0
         out: List[Tensor] = []
-        for l, size in enumerate(self.channels):  # noqa: E741
+        for l, size in enumerate(self.channels):
             scalars = activated.narrow(2, start, size)
             out.append(features[l] * scalars if l > 0 else scalars)
             start += size
         return out
 
     def forward(
-        self,
-        n: int,
-        sent: List[Tensor],
-        connection: List[Tensor],
-        edge_index: Tensor,
-        basis: Tensor,
-        harmonics: Tensor,
+        self, features: List[Tensor], n: int, n_all: int, edge_index: Tensor, basis: Tensor, harmonics: Tensor
     ) -> List[Tensor]:
-        """Return new features of the first ``n`` atoms from what all send and their own self-connection."""
+        """Return new features of the first ``n`` atoms."""
+        sent = self.before(features)
+        if not self.first:
+            sent = _exchanged(sent, n_all)
         total = self.convolution(n, sent, edge_index, basis, harmonics)
-        for l, own in enumerate(connection):  # noqa: E741
-            total[l] = total[l] + own
+        own = [features[0].narrow(0, 0, n)] if self.first else features
+        for l, connection in enumerate(self.self_connection(own)):
+            total[l] = total[l] + connection
         return self.gate(total)
 
 
@@ -253,8 +279,7 @@ class NequIPNetwork(nn.Module):
             raise ValueError(f"cutoff_on {cutoff_on} is not between 0 and the cutoff of {cutoff} Å")
         self.layers = layers
         l_max = len(channels) - 1
-        self.sizes = [(2 * l + 1) * c for l, c in enumerate(channels)]
-        self.exchange_width = sum(self.sizes) if layers > 1 else 0
+        self.exchange_width = sum((2 * l + 1) * c for l, c in enumerate(channels)) if layers > 1 else 0
         self.n_descriptors = channels[0]
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = _Basis(cutoff, n_radial, cutoff_on)
@@ -264,23 +289,10 @@ class NequIPNetwork(nn.Module):
         inner = [scalars, *[channels] * (layers - 1), scalars]
         radial = [n_radial, *radial_hidden]
         self.interactions = nn.ModuleList(
-            [_Interaction(inner[k], inner[k + 1], l_max, radial, avg_neighbors) for k in range(layers)]
+            [_Interaction(k == 0, inner[k], inner[k + 1], l_max, radial, avg_neighbors) for k in range(layers)]
         )
         self.readout = nn.Parameter(torch.randn(channels[0], channels[0] // 2))
         self.energy = nn.Parameter(torch.randn(channels[0] // 2, 1))
-
-    def exchange(self, features: List[Tensor], n_all: int) -> List[Tensor]:
-        """Give all atoms the features of the owned ones: those of ghosts come from other ranks."""
-        n = features[0].shape[0]
-        flat = torch.cat([f.flatten(1) for f in features], dim=1)
-        if n < n_all:
-            flat = torch.cat([flat, flat.new_zeros([n_all - n, flat.shape[1]])])
-        flat = torch.ops.mlcalc.exchange(flat)
-        parts = torch.split_with_sizes(flat, self.sizes, dim=1)
-        out: List[Tensor] = []
-        for l, part in enumerate(parts):  # noqa: E741
-            out.append(part.reshape(n_all, 2 * l + 1, features[l].shape[2]))
-        return out
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
@@ -294,13 +306,8 @@ class NequIPNetwork(nn.Module):
         if extra is not None and "owned" in extra:
             n = extra["owned"].shape[0]
         features = [(self.embedding * self.embedding_norm)[species].unsqueeze(1)]
-        for k, interaction in enumerate(self.interactions):
-            own = [features[0].narrow(0, 0, n)] if k == 0 else features
-            connection = interaction.self_connection(own)
-            sent = interaction.before(features)  # of all atoms in the first layer, which every rank knows
-            if k > 0:
-                sent = self.exchange(sent, n_all)
-            features = interaction(n, sent, connection, edge_index, basis, harmonics)
+        for interaction in self.interactions:
+            features = interaction(features, n, n_all, edge_index, basis, harmonics)
         scalars = features[0].squeeze(1)
         if extra is not None and "descriptors" in extra:
             extra["descriptors"] = scalars.detach()

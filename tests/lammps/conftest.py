@@ -10,6 +10,7 @@ from lammps_structures import ELEMENTS
 from pair_potential import LennardJones
 
 from mlcalc.deploy import export
+from mlcalc.foundation import load_published
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.registry import build
 
@@ -46,6 +47,18 @@ def model_files(models: dict[str, Potential], tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def equivariant_file(model_files: dict[str, Path]) -> Path:
     return model_files["equivariant"]
+
+
+@pytest.fixture(scope="session")
+def sevennet() -> Potential:
+    return load_published("sevennet-0", "float64")
+
+
+@pytest.fixture(scope="session")
+def sevennet_file(sevennet: Potential, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sevennet") / "sevennet-0.pt"
+    export(sevennet, path)
+    return path
 
 
 @pytest.fixture(scope="session")

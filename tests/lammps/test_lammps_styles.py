@@ -51,9 +51,10 @@ def single_point(atoms: Atoms, pair_lines: list[str], folder: Path, ranks: int) 
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_hybrid_overlay_adds_up(ranks: int, equivariant_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["equivariant_file", "sevennet_file"])
+def test_hybrid_overlay_adds_up(ranks: int, file: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     atoms = structures()["bulk"]
-    model = f"{equivariant_file} {' '.join(ELEMENTS)}"
+    model = f"{request.getfixturevalue(file)} {' '.join(ELEMENTS)}"
     ours = ["pair_style mlcalc", f"pair_coeff * * {model}"]
     lj = ["pair_style lj/cut 5.0", "pair_coeff * * 0.01 2.0"]
     both = [
