@@ -38,8 +38,9 @@ def register(app: typer.Typer) -> None:
         command = shlex.join(["mlcalc", "export", potential, str(out), *given])
         model = write(load(potential, elements=symbols), out, dtype, format, march, command)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
+        elements_text = ", ".join(info.elements) if len(info.elements) < 10 else f"{len(info.elements)} elements"
         typer.echo(
-            f"{out}: {', '.join(info.elements)}, {dtype}, cutoff {info.cutoff:g} Å, {info.layers} layers, "
+            f"{out}: {elements_text}, {dtype}, cutoff {info.cutoff:g} Å, {info.layers} layers, "
             f"{out.stat().st_size / 1e6:.2f} MB; reproduces its reference within {tolerance['energy']:.1e} eV/atom, "
             f"{tolerance['forces']:.1e} eV/Å"
         )
