@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcalc.calculators.ase import MLCalculator
+    from mlcalc.calculators.remote import RemoteCalculator
 
-__all__ = ["MLCalculator"]
+__all__ = ["MLCalculator", "RemoteCalculator"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from mlcalc.calculators.ase import MLCalculator
 
         return MLCalculator
+    if name == "RemoteCalculator":
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator
     raise AttributeError(f"module 'mlcalc.calculators' has no attribute {name!r}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
 from mlcalc.potentials.grade import FAR
 from mlcalc.potentials.precision import dtype_name
+
+if TYPE_CHECKING:
+    from mlcalc.calculators.remote import RemoteCalculator
 
 
 @dataclass
@@ -130,6 +133,15 @@ class MLCalculator(Calculator):
         self._evaluation: _Evaluation | None = None
         self._warned = False
         self._warned_of_grade = False
+
+    @staticmethod
+    def remote(
+        python: str | os.PathLike[str], factory: str, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> RemoteCalculator:
+        """Return any ASE calculator from another Python environment; see ``RemoteCalculator``."""
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator(python, factory, kwargs, **options)
 
     @property
     def info(self) -> PotentialInfo:
