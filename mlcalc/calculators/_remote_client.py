@@ -10,7 +10,6 @@ not energy, forces or virial goes back as JSON in the bytes that ``FORCEREADY`` 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import json
@@ -50,8 +49,10 @@ def main() -> None:
         json.dump(hello, file)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(request["socket"])
-        with contextlib.suppress(SocketClosed, ConnectionError):  # the other side is done
+        try:
             Server(IPIProtocol(connection), calculator, request["units"]).serve()
+        except (SocketClosed, ConnectionError):  # the other side was killed: nobody else clears up
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_line(descriptor: int) -> bytes:

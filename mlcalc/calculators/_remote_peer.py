@@ -225,7 +225,8 @@ class Peer:
                 protocol.end()
         if process is not None:
             _end(process, patience=_PATIENCE_S if polite else 0.0)
-        self._stack.close()
+        with suppress(FileNotFoundError):  # the other side clears up when it finds itself alone
+            self._stack.close()
 
 
 def _end(process: subprocess.Popen[bytes], patience: float) -> None:
