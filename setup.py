@@ -14,7 +14,17 @@ DOCS = [
     # The last mkdocstrings for Python 3.10 does not work with later ones.
     "pymdown-extensions<12; python_version < '3.11'",
 ]
-TEST = [*HEAT, *DOCS, "matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
+TEST = [
+    *HEAT,
+    *DOCS,
+    "ipi>=3.3",
+    "matscipy>=1.1",
+    "mypy>=1.14",
+    "pytest-xdist>=3.6",
+    "pytest>=8",
+    "ruff>=0.9",
+    "types-PyYAML",
+]
 
 setup(
     name="mlcalc",
