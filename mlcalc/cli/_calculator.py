@@ -22,6 +22,10 @@ CalculatorPythonOption = Annotated[
     Optional[str],
     typer.Option("--calculator-python", help="Run --calculator in another environment: its bin/python."),
 ]
+DispersionOption = Annotated[
+    Optional[str],
+    typer.Option(help="Add D3 to --potential: d3bj, d3zero, with -atm behind three-body; e.g. d3bj:scan for SCAN."),
+]
 DtypeOption = Annotated[
     Optional[str], typer.Option("--dtype", help="float32 or float64 for --potential; default: that of the potential.")
 ]
@@ -38,6 +42,7 @@ def make_calculator(
     dtype: str | None = None,
     device: str | None = None,
     python: str | None = None,
+    dispersion: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the ASE calculator that a command was asked for.
@@ -48,6 +53,7 @@ def make_calculator(
         dtype: of the potential; None keeps its own.
         device: of the potential; None is the CPU.
         python: interpreter of the environment that the calculator is in; None is this one.
+        dispersion: ``"method"`` or ``"method:functional"``, added to the potential.
         options: keyword arguments of ``Class``.
 
     Raises:
@@ -61,11 +67,15 @@ def make_calculator(
         from mlcalc.calculators.ase import MLCalculator
 
         try:
-            return MLCalculator(potential, dtype=dtype, device=device or "cpu")
+            added: dict[str, Any] = {}
+            if dispersion is not None:
+                method, _, functional = dispersion.partition(":")
+                added = {"dispersion": method, "dispersion_functional": functional or None}
+            return MLCalculator(potential, dtype=dtype, device=device or "cpu", **added)
         except (ValueError, RuntimeError) as error:
             raise WorkflowError(str(error)) from error
     assert calculator is not None
-    for option, value in (("--dtype", dtype), ("--device", device)):
+    for option, value in (("--dtype", dtype), ("--device", device), ("--dispersion", dispersion)):
         if value is not None:
             raise WorkflowError(f"{option} {value} is for --potential; a --calculator has its own")
     if python is not None:
@@ -89,10 +99,16 @@ def make_calculator(
 
 
 def precise_calculator(
-    potential: str | None, calculator: str | None, dtype: str | None, device: str | None, python: str | None = None
+    potential: str | None,
+    calculator: str | None,
+    dtype: str | None,
+    device: str | None,
+    python: str | None = None,
+    dispersion: str | None = None,
 ) -> Any:
     """Return the same as ``make_calculator``; a potential is in float64 unless ``dtype`` says otherwise."""
-    return make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device, python)
+    precision = dtype or (None if potential is None else "float64")
+    return make_calculator(potential, calculator, precision, device, python, dispersion)
 
 
 def dynamics_calculator(
@@ -102,6 +118,7 @@ def dynamics_calculator(
     dtype: str | None,
     device: str | None,
     python: str | None = None,
+    dispersion: str | None = None,
 ) -> tuple[Any, str | None]:
     """Return what ``md`` takes as calculator and as dtype.
 
@@ -114,11 +131,16 @@ def dynamics_calculator(
     is_file = is_model_file(potential)
     precision = dtype or (None if potential is None or is_file else "float64")
     if engine != "lammps":
-        return make_calculator(potential, calculator, precision, device, python), None
+        return make_calculator(potential, calculator, precision, device, python, dispersion), None
     if potential is None:
         raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
     if device is not None:
         raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
+    if dispersion is not None:
+        raise WorkflowError(
+            f"--dispersion {dispersion} is for --engine ase; in your own input of LAMMPS, pair_style hybrid/overlay "
+            "adds its dispersion/d3"
+        )
     if dtype is not None and is_file:
         raise WorkflowError(
             f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, or "

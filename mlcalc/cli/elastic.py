@@ -11,6 +11,7 @@ from mlcalc.cli._calculator import (
     CalculatorOption,
     CalculatorPythonOption,
     DeviceOption,
+    DispersionOption,
     Float64Option,
     PotentialOption,
 )
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("elastic"),
         config: ConfigOption = None,
         amplitudes: Annotated[str, typer.Option(help="Norms of the strains.")] = "0.002 0.004 0.006",
@@ -56,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_elastic
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device, calculator_python)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         sizes = numbers(amplitudes, "--amplitudes")
         titles = ("structure", "space group", "K GPa", "G GPa", "E GPa", "Poisson", "A_U", "stable", "converged")
         table = Table(*(Column(title, overflow="fold") for title in titles))

@@ -11,6 +11,7 @@ from mlcalc.cli._calculator import (
     CalculatorOption,
     CalculatorPythonOption,
     DeviceOption,
+    DispersionOption,
     Float64Option,
     PotentialOption,
 )
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("heat"),
         config: ConfigOption = None,
         supercell: SupercellOption = None,
@@ -80,7 +82,7 @@ def register(app: typer.Typer) -> None:
         load_phono3py()  # before anything is relaxed
         structures = read_structures(files)
         temperatures = numbers(temperatures_k, "--temperatures-k")
-        engine = precise_calculator(potential, calculator, dtype, device, calculator_python)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         grid = length_or_three_integers(mesh, "--mesh")
         repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "T K", "κxx", "κyy", "κzz W/(m K)", "mesh", "change", "converged")

@@ -7,7 +7,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, CalculatorPythonOption, DeviceOption, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     CheckpointIntervalOption,
@@ -30,6 +36,7 @@ def register(app: typer.Typer) -> None:
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("md"),
         config: ConfigOption = None,
         ensemble: Annotated[str, typer.Option(help="nve, nvt-langevin, nvt-bussi or npt-mtk.")] = "nvt-langevin",
@@ -71,7 +78,7 @@ def register(app: typer.Typer) -> None:
         structures = read_structures(files)
         repeat = three_integers(supercell, "--supercell")
         calculator_or_name, precision = dynamics_calculator(
-            potential, calculator, engine, dtype, device, calculator_python
+            potential, calculator, engine, dtype, device, calculator_python, dispersion
         )
         table = Table("structure", "steps", "T K", "E_pot eV/atom", "p GPa", "drift meV/atom/ps", "ms/step")
         for number, (name, atoms) in enumerate(structures, 1):

@@ -11,6 +11,7 @@ from mlcalc.cli._calculator import (
     CalculatorOption,
     CalculatorPythonOption,
     DeviceOption,
+    DispersionOption,
     Float64Option,
     PotentialOption,
 )
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("phonons"),
         config: ConfigOption = None,
         supercell: SupercellOption = None,
@@ -73,7 +75,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_bands, plot_thermal
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device, calculator_python)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         grid = length_or_three_integers(mesh, "--mesh")
         repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "space group", "cells", "min THz", "max THz", "S(300 K) k_B/atom", "stable")

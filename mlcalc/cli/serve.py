@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, CalculatorPythonOption, DeviceOption
+from mlcalc.cli._calculator import CalculatorOption, CalculatorPythonOption, DeviceOption, DispersionOption
 from mlcalc.cli._inputs import ConfigOption
 
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         socket: Annotated[Optional[str], typer.Option(help="UNIX socket of the server: /tmp/ipi_NAME.")] = None,
         host: Annotated[str, typer.Option(help="Of a server with a port.")] = "localhost",
         port: Annotated[Optional[int], typer.Option(help="Of a server with a port.")] = None,
@@ -46,7 +47,7 @@ def register(app: typer.Typer) -> None:
         cases = read_structures([structure])
         if len(cases) > 1:
             raise WorkflowError(f"--structure {structure} holds {len(cases)} structures: give one")
-        engine, _ = dynamics_calculator(potential, calculator, "ase", dtype, device, calculator_python)
+        engine, _ = dynamics_calculator(potential, calculator, "ase", dtype, device, calculator_python, dispersion)
         with progress_bar("serve", None) as update:
 
             def report(structures: int, energy: float) -> None:
