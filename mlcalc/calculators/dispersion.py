@@ -14,13 +14,17 @@ from ase.geometry import complete_cell
 from ase.units import Bohr
 
 from mlcalc.calculators.ase import MLCalculator
-from mlcalc.errors import MlcalcError, SettingsError
+from mlcalc.errors import MlcalcError, SettingsError, UnknownElementError
+from mlcalc.graphs.neighbors import name_atoms
 
 DAMPINGS = ("d3bj", "d3zero")
 _ATM = "-atm"
 # Functionals that the text of an energy scale may name, as simple-dftd3 calls them.
 _FUNCTIONALS = ("pbe", "pbesol", "revpbe", "rpbe", "scan", "r2scan", "blyp", "b3lyp", "pbe0", "hse06")
 _HOLDS_DISPERSION = {"d2", "d3", "d3bj", "d4", "ts", "mbd", "vdw", "dispersion", "rvv10", "vv10"}
+# simple-dftd3 crashes for elements that it has no parameters for.
+_HEAVIEST = 103
+_HEAVIEST_SYMBOL = "Lr"
 # Per atom: D3 has no division among atoms that would go with the potential's.
 _OF_ATOMS = ("energies", "stresses")
 
@@ -128,7 +132,8 @@ class DispersionCalculator(MLCalculator):
         """Compute ``properties`` as ``MLCalculator`` does, and add the dispersion.
 
         Raises:
-            MlcalcError: simple-dftd3 cannot compute the structure (an element without parameters, say).
+            UnknownElementError: elements beyond lawrencium.
+            MlcalcError: simple-dftd3 cannot compute the structure.
         """
         # The potential goes on from its own results, and what is shown are sums: never one added to twice.
         self.results = {} if system_changes else self._bare
@@ -145,6 +150,9 @@ class DispersionCalculator(MLCalculator):
     def _sum(self, bare: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
         if self._d3 is None:
             self._d3 = self.dispersion.calculator()
+        unknown = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers > _HEAVIEST))
+        if len(unknown):
+            raise UnknownElementError(f"D3 has no parameters for {name_atoms(unknown)}: H to {_HEAVIEST_SYMBOL} only")
         structure = self._periodic(atoms)
         total = {name: value for name, value in bare.items() if name not in _OF_ATOMS}
         try:

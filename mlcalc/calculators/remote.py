@@ -77,6 +77,7 @@ class RemoteCalculator(Calculator):
     ) -> None:
         super().__init__()
         self._peer: Peer | None = None
+        self._finalizer: weakref.finalize[[bool], RemoteCalculator] | None = None
         self._lost = ""
         self._last = ""
         self.restarts: list[str] = []
@@ -105,7 +106,7 @@ class RemoteCalculator(Calculator):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_peer": None, "_lost": "", "_last": "", "restarts": []}
+        return {**self.__dict__, "_peer": None, "_finalizer": None, "_lost": "", "_last": "", "restarts": []}
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse: a calculator does not change; make a new one."""
@@ -129,6 +130,8 @@ class RemoteCalculator(Calculator):
 
     def _close(self, at_once: bool) -> None:
         peer, self._peer = self._peer, None
+        if self._finalizer is not None:
+            self._finalizer.detach()
         if peer is not None:
             peer.close(at_once)
 
@@ -217,7 +220,7 @@ class RemoteCalculator(Calculator):
             self.restarts.append(self._lost)
             self._lost = ""
         self._peer = peer
-        weakref.finalize(self, peer.close)
+        self._finalizer = weakref.finalize(self, peer.close, False)
         return peer
 
     def _describe(self, atoms: Atoms) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import gc
 import json
@@ -24,8 +25,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
-from mlcalc import MLCalculator
-from mlcalc.calculators import RemoteCalculator
+from mlcalc import MLCalculator, cli
+from mlcalc.calculators import RemoteCalculator, remote
 from mlcalc.errors import NonFiniteError, RemoteError, RemoteLostError, RemoteStartError, SettingsError
 from mlcalc.workflows import eos, relax
 
@@ -321,6 +322,45 @@ def test_a_structure_that_takes_too_long(python: str, factories: str) -> None:
         assert gone(process)
 
 
+def test_an_interrupt_leaves_it_usable(python: str, factories: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with RemoteCalculator(python, f"{factories}:Moody") as calc:
+        slow, process = copper(102), calc.process_id
+        slow.calc = calc
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                slow.get_forces()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert gone(process)
+        good = copper()
+        good.calc = calc
+        assert np.isfinite(good.get_forces()).all()
+        assert calc.restarts == ["KeyboardInterrupt"]
+
+
+def test_the_other_side_needs_little() -> None:
+    """Python 3.9, its standard library, numpy and ASE."""
+    source = (Path(remote.__file__).parent / "_remote_client.py").read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 9))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported - set(sys.stdlib_module_names) == {"ase", "numpy"}
+
+
 def test_two_at_once_and_copies(python: str) -> None:
     """Energies of Lennard-Jones are proportional to epsilon, whoever computes them, in whatever order."""
     scales = [0.01, 0.02, 0.01]
@@ -386,33 +426,22 @@ def test_workflows_take_it(python: str) -> None:
     assert results[0] == pytest.approx(results[1], rel=1e-7)
 
 
-def test_on_the_command_line(python: str, tmp_path: Path) -> None:
+def test_on_the_command_line(
+    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "Cu.cif", bulk("Cu", cubic=True))
-    command = [
-        sys.executable,
-        "-c",
-        "from mlcalc.cli import main; main()",
-        "relax",
-        "Cu.cif",
-        "--cell",
-        "full",
-        "--calculator",
-    ]
-    other = ["--calculator-python", python]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.warnings, "showwarning", cli.warnings.showwarning)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
-        )
+    def run(calculator: str) -> str:
+        command = ["mlcalc", "relax", "Cu.cif", "--cell", "full", "--calculator", calculator]
+        monkeypatch.setattr(sys, "argv", [*command, "--calculator-python", python])
+        with pytest.raises(SystemExit):
+            cli.main()
+        return capsys.readouterr().err
 
-    done = run("ase.calculators.emt:EMT", *other)
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "relax" / "relax.json").read_text())
-    assert record["Cu"]["converged"]
-    failed = run("mace.calculators:mace_mp", *other)
-    assert failed.returncode == 1
-    assert "No module named 'mace'" in failed.stderr
-    refused = run("ase.calculators.emt:EMT", "--potential", "mlearn", *other)
-    assert refused.returncode == 1
-    assert "not both" in refused.stderr
+    assert run("ase.calculators.emt:EMT") == ""
+    record = json.loads((tmp_path / "relax" / "parts" / "Cu.json").read_text())
+    assert record["result"]["converged"]
+    assert python in record["identity"]["calculator"]
+    assert "No module named 'mace'" in run("mace.calculators:mace_mp")
