@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,6 +41,10 @@ from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients
 from mlcalc.potentials.grade import FAR
 from mlcalc.potentials.precision import dtype_name
 
+if TYPE_CHECKING:
+    from mlcalc.calculators.dispersion import Dispersion
+    from mlcalc.calculators.remote import RemoteCalculator
+
 
 @dataclass
 class _Evaluation:
@@ -74,6 +78,9 @@ class MLCalculator(Calculator):
         skin: of the Verlet list, Å; it only affects speed. 0 searches neighbours anew for every structure.
         grade_warn: warn of atoms with a larger extrapolation grade; None does not.
         grade_stop: raise ``ExtrapolationError`` for atoms with a larger grade; None does not.
+        dispersion: ``"d3bj"``, ``"d3zero"``, either with ``-atm``, or a ``Dispersion``: D3 is added, and the calculator
+            is a ``DispersionCalculator``.
+        dispersion_functional: whose D3 parameters; None takes that of the potential's energy scale, else PBE.
 
     Attributes:
         potential: the private copy.
@@ -89,6 +96,18 @@ class MLCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
+    def __new__(
+        cls, *_: Any, dispersion: str | Dispersion | None = None, dispersion_functional: str | None = None, **__: Any
+    ) -> MLCalculator:
+        """Make the subclass that adds dispersion, if that is asked for."""
+        if dispersion is None and dispersion_functional is not None:
+            raise SettingsError(f"dispersion_functional {dispersion_functional!r} is without dispersion")
+        if dispersion is None:
+            return super().__new__(cls)
+        from mlcalc.calculators.dispersion import DispersionCalculator
+
+        return super().__new__(cls if issubclass(cls, DispersionCalculator) else DispersionCalculator)
+
     def __init__(
         self,
         potential: str | os.PathLike[str] | Potential,
@@ -97,6 +116,9 @@ class MLCalculator(Calculator):
         skin: float = 1.0,
         grade_warn: float | None = FAR,
         grade_stop: float | None = None,
+        *,
+        dispersion: str | Dispersion | None = None,
+        dispersion_functional: str | None = None,
     ) -> None:
         super().__init__()
         from mlcalc.zoo import load
@@ -130,6 +152,15 @@ class MLCalculator(Calculator):
         self._evaluation: _Evaluation | None = None
         self._warned = False
         self._warned_of_grade = False
+
+    @staticmethod
+    def remote(
+        python: str | os.PathLike[str], factory: str, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> RemoteCalculator:
+        """Return any ASE calculator from another Python environment; see ``RemoteCalculator``."""
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator(python, factory, kwargs, **options)
 
     @property
     def info(self) -> PotentialInfo:
