@@ -63,5 +63,9 @@ class RemoteStartError(RemoteError):
     """A calculator in another environment cannot be imported or made there, or not in time."""
 
 
+class RemoteRestartWarning(UserWarning):
+    """The process of a calculator in another environment was started anew."""
+
+
 class RemoteLostError(RemoteError):
     """The process of a calculator in another environment ended, or did not answer in time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -22,7 +23,7 @@ from ase.calculators.calculator import (
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlcalc.calculators._remote_peer import Peer
-from mlcalc.errors import NonFiniteError, RemoteError, RemoteStartError, SettingsError
+from mlcalc.errors import NonFiniteError, RemoteError, RemoteRestartWarning, RemoteStartError, SettingsError
 from mlcalc.graphs.neighbors import name_atoms
 from mlcalc.records import jsonable
 
@@ -52,10 +53,11 @@ class RemoteCalculator(Calculator):
         start_timeout: s, until the calculator is there.
         timeout: s, for one structure; None waits as long as the process lives.
         respawn: start the process anew for other elements, pbc, initial magnetic moments, charges, tags or ``info``,
-            for calculators that cannot take another structure; otherwise these are sent to the running one.
+            so that a calculator which keeps anything of its first structure is right too. With False these are sent to
+            the running process, which saves the start.
 
     Attributes:
-        restarts: why the process was started anew, each time.
+        restarts: why the process was started anew, each time; also a ``RemoteRestartWarning``.
         versions: Python and ASE on the other side.
 
     Raises:
@@ -73,7 +75,7 @@ class RemoteCalculator(Calculator):
         environment: Mapping[str, str] | None = None,
         start_timeout: float = 300.0,
         timeout: float | None = None,
-        respawn: bool = False,
+        respawn: bool = True,
     ) -> None:
         super().__init__()
         self._peer: Peer | None = None
@@ -218,6 +220,9 @@ class RemoteCalculator(Calculator):
         peer = Peer(given["python"], given["factory"], given["kwargs"], self._environment, *self._limits)
         if self._lost:
             self.restarts.append(self._lost)
+            warnings.warn(
+                f"{given['factory']}: a new process, because of: {self._lost}", RemoteRestartWarning, stacklevel=2
+            )
             self._lost = ""
         self._peer = peer
         self._finalizer = weakref.finalize(self, peer.close, False)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from ase.io import read, write
 
 from mlcalc import MLCalculator, cli
 from mlcalc.calculators import RemoteCalculator, remote
-from mlcalc.errors import NonFiniteError, RemoteError, RemoteLostError, RemoteStartError, SettingsError
+from mlcalc.errors import (
+    NonFiniteError,
+    RemoteError,
+    RemoteLostError,
+    RemoteRestartWarning,
+    RemoteStartError,
+    SettingsError,
+)
 from mlcalc.workflows import eos, relax
 
 pytestmark = pytest.mark.xdist_group("remote")
@@ -116,7 +124,7 @@ def test_everything_is_as_in_that_environment(python: str, tmp_path: Path) -> No
         [python, "-c", DIRECT, LJ, json.dumps(ARGON), str(file)], check=True, capture_output=True, env=clean()
     )
     expected = json.loads(direct.stdout)
-    with MLCalculator.remote(python=python, factory=LJ, kwargs=ARGON) as calc:
+    with MLCalculator.remote(python=python, factory=LJ, kwargs=ARGON, respawn=False) as calc:
         assert calc.versions["ase"] == OLD_ASE != ase.__version__
         assert Path(f"/proc/{calc.process_id}/cmdline").read_bytes().split(b"\0")[0].decode() == python
         stresses = 0
@@ -151,7 +159,10 @@ def test_a_molecule_has_no_stress_but_all_else(python: str) -> None:
 
 
 @pytest.mark.parametrize("respawn", [False, True])
-def test_other_elements_and_pbc_reach_the_other_side(python: str, respawn: bool) -> None:
+def test_other_elements_and_pbc_reach_the_other_side(
+    python: str, respawn: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always")
     with RemoteCalculator(python, "ase.calculators.emt:EMT", respawn=respawn) as calc:
         seen = []
         for symbol, pbc in (("Cu", True), ("Ni", True), ("Ni", (True, True, False)), ("Ni", False)):
@@ -165,6 +176,7 @@ def test_other_elements_and_pbc_reach_the_other_side(python: str, respawn: bool)
             reference.positions = atoms.positions
             assert np.abs(atoms.get_forces() - reference.get_forces()).max() < 1e-10
             seen.append(calc.process_id)
+        assert len([w for w in recwarn if w.category is RemoteRestartWarning]) == len(calc.restarts)
         assert len(set(seen)) == (4 if respawn else 1)
         assert len(calc.restarts) == (3 if respawn else 0)
         assert all("pbc" in reason for reason in calc.restarts)
@@ -173,7 +185,7 @@ def test_other_elements_and_pbc_reach_the_other_side(python: str, respawn: bool)
 
 def test_charges_moments_tags_and_info_are_sent(python: str) -> None:
     atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 4]])
-    with RemoteCalculator(python, f"{FACTORIES}:Echo") as calc:
+    with RemoteCalculator(python, f"{FACTORIES}:Echo", respawn=False) as calc:
         atoms.calc = calc
         assert atoms.get_potential_energy() == 0
         atoms.info["charge"] = np.int64(-1)
