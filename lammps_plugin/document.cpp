@@ -72,6 +72,7 @@ ModelInfo read_info(const json &document)
   info.name = values.value("name", "");
   info.elements = values.at("elements").get<std::vector<std::string>>();
   info.cutoff = values.at("cutoff");
+  info.energy_scale = values.value("energy_scale", "unknown");
   info.min_distance = values.value("min_distance", 0.0);
   info.layers = values.at("layers");
   info.needs = values.value("needs", std::vector<std::string>{});

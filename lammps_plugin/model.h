@@ -24,6 +24,7 @@ namespace mlcalc {
 struct ModelInfo {
   std::string name, dtype, torch_version;
   std::string program;    // torchscript or aotinductor
+  std::string energy_scale;    // what the energies mean
   std::string command;    // that made the file, if known
   std::vector<std::string> elements, needs, inputs, outputs;
   std::vector<std::vector<std::string>> element_sets;    // empty: any elements may occur together

@@ -9,7 +9,7 @@
 
 #include "pair_mlcalc.h"
 
-#include "model.h"
+#include "committee.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -43,7 +43,8 @@ constexpr double default_grade_warn = 1.5;
 }    // namespace
 
 PairMlcalc::PairMlcalc(LAMMPS *lmp) :
-    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity())
+    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity()),
+    deviation_warn(grade_stop), deviation_stop(grade_stop)
 {
   // pair_style hybrid reads these flags right after construction
   single_enable = 0;
@@ -53,8 +54,8 @@ PairMlcalc::PairMlcalc(LAMMPS *lmp) :
   unit_convert_flag = utils::get_supported_conversions(utils::ENERGY);
   no_virial_fdotr_compute = 1;    // the virial comes from edges
   centroidstressflag = CENTROID_AVAIL;
-  nextra = 1;
-  pvector = largest_grade;
+  nextra = N_SUMMARY;
+  pvector = summary;
 }
 
 PairMlcalc::~PairMlcalc()
@@ -63,7 +64,8 @@ PairMlcalc::~PairMlcalc()
     memory->destroy(setflag);
     memory->destroy(cutsq);
   }
-  memory->destroy(grades);
+  memory->destroy(grades.values);
+  memory->destroy(deviations.values);
   pvector = nullptr;    // not ours to free
 }
 
@@ -98,12 +100,14 @@ void PairMlcalc::init_style()
   // Buffers are sized by the top pair style, which may be hybrid; comm_style tiled takes the reverse size from here
   // whatever reverse_comm() is told.
   const int width = MAX(0, static_cast<int>(model->info().exchange_width));
-  comm_forward = comm_reverse = width;
-  force->pair->comm_forward = MAX(force->pair->comm_forward, width);
-  force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
+  comm_forward = width;
+  comm_reverse = MAX(width, 3 * model->size());    // forces of the members
+  force->pair->comm_forward = MAX(force->pair->comm_forward, comm_forward);
+  force->pair->comm_reverse = MAX(force->pair->comm_reverse, comm_reverse);
   graph.forget();
   warn_close = model->info().min_distance > 0.0;
   warn_grade = model->has_grades() && std::isfinite(grade_warn);
+  warn_deviation = std::isfinite(deviation_warn);
 }
 
 double PairMlcalc::init_one(int i, int j)
@@ -150,50 +154,6 @@ void PairMlcalc::check_distance()
                    pair(tags[0], tags[1]), least.distance, update->ntimestep, known);
 }
 
-void PairMlcalc::reserve_grades()
-{
-  if (grades && atom->nmax <= n_grades) return;
-  memory->destroy(grades);
-  n_grades = atom->nmax;
-  memory->create(grades, n_grades, "pair:grades");
-  std::fill_n(grades, n_grades, 0.0);
-}
-
-// Keep grades for those who ask, warn once in a run, stop where the user wants it.
-void PairMlcalc::check_grades(const double *values)
-{
-  reserve_grades();
-  std::fill_n(grades, n_grades, 0.0);
-  struct {
-    double grade;
-    int rank;
-  } mine = {0.0, comm->me}, most;
-  int where = 0;
-  for (int64_t n = 0; n < graph.n_owned(); ++n) {
-    const int i = graph.atom_of_node(n);
-    grades[i] = values[n];
-    if (values[n] > mine.grade) {
-      mine.grade = values[n];
-      where = i;
-    }
-  }
-  MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
-  largest_grade[0] = comm->me == 0 ? most.grade : 0.0;    // compute pair adds up the ranks
-  const bool warn = warn_grade && most.grade > grade_warn;
-  if (!warn && !(most.grade > grade_stop)) return;
-  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
-  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
-  if (most.grade > grade_stop)
-    error->all(FLERR, "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_stop {:g}", tag,
-               most.grade, update->ntimestep, grade_stop);
-  warn_grade = false;
-  if (comm->me == 0)
-    error->warning(FLERR,
-                   "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_warn {:g} (1 is the "
-                   "farthest in training): energies and forces are extrapolations (one warning per run)",
-                   tag, most.grade, update->ntimestep, grade_warn);
-}
-
 void PairMlcalc::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
@@ -215,6 +175,7 @@ void PairMlcalc::compute(int eflag, int vflag)
   const double model_done = platform::walltime();
   tally(result.energies, result.gradients);
   if (result.grades) check_grades(result.grades);
+  check_deviation();
   if (timing) {
     ++timed_steps;
     edge_time += edges_done - start;
@@ -368,27 +329,10 @@ void PairMlcalc::finish()
   edge_time = model_time = exchange_time = tally_time = 0.0;
 }
 
-// For `fix pair N mlcalc grade 1`, which also asks for "grade_flag".
-void *PairMlcalc::extract(const char *name, int &dim)
-{
-  dim = 0;
-  return strcmp(name, "grade_flag") == 0 ? &grade_flag : nullptr;
-}
-
-void *PairMlcalc::extract_peratom(const char *name, int &columns)
-{
-  columns = 0;
-  if (strcmp(name, "grade") != 0) return nullptr;
-  if (model && !model->has_grades())
-    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade",
-               model->info().name);
-  reserve_grades();
-  return grades;
-}
-
 double PairMlcalc::memory_usage()
 {
-  return Pair::memory_usage() + graph.memory_usage() + static_cast<double>(n_grades) * sizeof(double);
+  return Pair::memory_usage() + graph.memory_usage() + (model ? model->memory_usage() : 0.0) +
+      (static_cast<double>(grades.size + deviations.size) + static_cast<double>(force_excess.capacity())) * sizeof(double);
 }
 
 // What plugin.cpp looks for in this library.
