@@ -174,7 +174,7 @@ void PairMlcalc::compute(int eflag, int vflag)
 
   const double model_done = platform::walltime();
   tally(result.energies, result.gradients);
-  if (result.grades) check_grades(result.grades);
+  if (model->has_grades()) check_grades(result.grades);    // also on ranks without atoms
   check_deviation();
   if (timing) {
     ++timed_steps;

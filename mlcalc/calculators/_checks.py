@@ -115,6 +115,7 @@ def check_deviations(
     Raises:
         ExtrapolationError: one is above ``stop_above`` (atoms named).
     """
+
     def text(limit: float, atoms: str) -> str:
         return f"the members of the committee disagree (force deviations above {limit:g} eV/Å): {atoms}"
 
