@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from mlcalc.lammps.data import atom_types, lammps_units, model_lines, setup_line
 from mlcalc.lammps.run import environment, read_static, run_input, run_static, static_lines
 from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.registry import build
+from mlcalc.workflows import check as check_calculator
+from mlcalc.workflows import md
 
 STRUCTURES = structures()
 CASES = ("bulk", "sliver", "half-empty", "one-atom")
@@ -144,6 +147,17 @@ def test_pressure_is_minus_the_slope_of_the_mean_energy(members: list[Path]) -> 
         energies.append(run_static(strained, members).energy)
     slope = (energies[0] - energies[1]) / 2e-4
     assert np.trace(run_static(atoms, members).virial) == pytest.approx(-slope, rel=1e-6)
+
+
+def test_check_and_dynamics_take_a_list(members: list[Path], tmp_path: Path) -> None:
+    atoms = STRUCTURES["bulk"]
+    assert check_calculator(MLCalculator(members), atoms, only=["LAMMPS"]).failed == ()
+    call: dict[str, Any] = {"ensemble": "nve", "temperature_k": 100.0, "steps": 4, "log_interval": 1, "seed": 3}
+    one = md(atoms, members, **call)
+    for potentials in (members, MLCalculator(members)):
+        two = md(atoms, potentials, engine="lammps", ranks=2, **call)
+        assert np.abs(two.potential_ev - one.potential_ev).max() < 1e-5
+    assert np.ptp(one.potential_ev) > 1e-3
 
 
 def silicon(folder: Path, files: list[Path], style: str, *more: str) -> str:
