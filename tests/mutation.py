@@ -70,6 +70,9 @@ def change_weight(root: Path) -> None:
 
 
 PLUGIN = "lammps_plugin/pair_mlcalc.cpp"
+TRUST = "lammps_plugin/pair_trust.cpp"
+COMMITTEE = "tests/lammps/test_lammps_committee.py"
+DEVIATION = "deviations.values[i] = energy_scale * std::sqrt(square)"
 FAULTS = (
     Fault(
         "extrapolation grade without its unit",
@@ -186,9 +189,33 @@ FAULTS = (
         f"{PARITY}[1-ranks-equivariant-bulk]",
         replace(
             "lammps_plugin/pair_input.cpp",
-            "species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());",
-            "species_of_type[k - 2] = static_cast<int>(info.elements.end() - found) - 1;",
+            "species_of_type[k + 1] = static_cast<int>(found - info.elements.begin());",
+            "species_of_type[k + 1] = static_cast<int>(info.elements.end() - found) - 1;",
         ),
+    ),
+    Fault(
+        "force deviation as a sum over members",
+        f"{COMMITTEE}::test_same_numbers_as_in_ase[1]",
+        replace(TRUST, "deviations.values[i] = energy_scale * std::sqrt(square / members)", DEVIATION),
+    ),
+    Fault(
+        "members' forces on ghosts left behind",
+        f"{COMMITTEE}::test_same_numbers_as_in_ase[2]",
+        replace(TRUST, "  if (comm->nprocs > 1) graph.reverse(this, force_excess.data(), width);\n", ""),
+    ),
+    Fault(
+        "force deviation of a sample in Python",
+        "tests/calculators/test_ase_committee.py::test_lennard_jones_of_three_depths",
+        replace(
+            "mlcalc/calculators/ase.py",
+            "(differences**2).sum(axis=2).mean(axis=0)",
+            "(differences**2).sum(axis=2).sum(axis=0) / (len(forces) - 1)",
+        ),
+    ),
+    Fault(
+        "ranks that see different files",
+        f"{COMMITTEE}::test_ranks_that_see_different_files",
+        replace("lammps_plugin/pair_input.cpp", "if (mine != first) {", "if (mine.empty()) {"),
     ),
     Fault(
         "no climbing image",
