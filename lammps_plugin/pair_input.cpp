@@ -217,6 +217,10 @@ void PairMlcalc::write_restart_settings(FILE *file)
     fwrite(input.first.data(), 1, length, file);
     fwrite(&input.second, sizeof(double), 1, file);
   }
+  const double thresholds[] = {grade_warn, grade_stop, deviation_warn, deviation_stop};
+  fwrite(thresholds, sizeof(double), 4, file);
+  const int asked[] = {asked_for_grades, asked_for_deviations};
+  fwrite(asked, sizeof(int), 2, file);
 }
 
 void PairMlcalc::read_restart_settings(FILE *file)
@@ -235,4 +239,10 @@ void PairMlcalc::read_restart_settings(FILE *file)
     get(name.data(), length);
     get(&inputs[name], sizeof(double));
   }
+  for (double *threshold : {&grade_warn, &grade_stop, &deviation_warn, &deviation_stop})
+    get(threshold, sizeof(double));
+  int asked[2];
+  get(asked, sizeof(asked));
+  asked_for_grades = asked[0] != 0;
+  asked_for_deviations = asked[1] != 0;
 }

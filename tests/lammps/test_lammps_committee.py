@@ -190,6 +190,14 @@ def test_warns_once_and_stops_naming_the_atom(
         run_input(silicon(tmp_path, members, f"deviation_stop {limit}"), tmp_path, ranks)
 
 
+def test_thresholds_are_in_restart_files(members: list[Path], tmp_path: Path) -> None:
+    agreed = silicon(tmp_path, [members[0]] * 2, "deviation_stop 0.01")
+    again = model_lines(members, atom_types(STRUCTURES["bulk"]))[1]
+    lines = [agreed, "write_restart now", "clear", "newton on", "read_restart now", again, "run 0 post no"]
+    with pytest.raises(LammpsError, match="above deviation_stop 0.01"):
+        run_input("\n".join(lines) + "\n", tmp_path, 2)
+
+
 def test_timing_counts_all_members(members: list[Path], tmp_path: Path) -> None:
     output = run_input(silicon(tmp_path, members, "timing yes"), tmp_path, 2).output
     found = re.search(r"over (\d+) force calls on 2 ranks.*model (\S+), exchange (\S+), tally (\S+); total", output)
