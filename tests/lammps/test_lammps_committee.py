@@ -194,7 +194,7 @@ def test_thresholds_are_in_restart_files(members: list[Path], tmp_path: Path) ->
     agreed = silicon(tmp_path, [members[0]] * 2, "deviation_stop 0.01")
     again = model_lines(members, atom_types(STRUCTURES["bulk"]))[1]
     lines = [agreed, "write_restart now", "clear", "newton on", "read_restart now", again, "run 0 post no"]
-    with pytest.raises(LammpsError, match="above deviation_stop 0.01"):
+    with pytest.raises(LammpsError, match=r"above deviation_stop 0\.01"):
         run_input("\n".join(lines) + "\n", tmp_path, 2)
 
 
