@@ -28,7 +28,7 @@ Reference read_reference(const json &values)
   Reference reference;
   auto &graph = reference.graph;
   graph.species = values.at("species").get<std::vector<int64_t>>();
-  graph.n_owned = graph.n_nodes = static_cast<int64_t>(graph.species.size());
+  graph.n_owned = graph.n_centres = graph.n_nodes = static_cast<int64_t>(graph.species.size());
   const auto &index = values.at("edge_index");
   const auto centres = index.at(0).get<std::vector<int64_t>>(), neighbours = index.at(1).get<std::vector<int64_t>>();
   if (centres.size() != neighbours.size()) throw std::runtime_error("edge_index");
@@ -79,6 +79,7 @@ ModelInfo read_info(const json &document)
   info.outputs = values.value("outputs", std::vector<std::string>{});
   info.program = document.value("program", "torchscript");
   info.command = document.value("command", "");
+  info.counted = info.program != "aotinductor" || document.value("counted", false);
   info.element_sets = values.value("element_sets", std::vector<std::vector<std::string>>{});
   info.dtype = document.at("dtype");
   info.torch_version = document.at("torch_version");
