@@ -145,7 +145,16 @@ std::string mismatch(const json &document)
 
 std::string first_line(const std::string &text)
 {
-  return text.substr(0, text.find('\n'));
+  std::istringstream lines(text);
+  std::string first, line;
+  std::getline(lines, first);
+  if (first.rfind("The following operation failed in the TorchScript", 0) != 0) return first;
+  // the last line that begins like "RuntimeError: "
+  while (std::getline(lines, line)) {
+    const auto colon = line.find("Error: ");
+    if (colon != std::string::npos && line.find_first_of(" \t") > colon) first = line.substr(colon + 7);
+  }
+  return first;
 }
 
 std::string export_again(const ModelInfo &info)

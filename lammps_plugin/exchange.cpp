@@ -97,7 +97,7 @@ class Exchange : public torch::autograd::Function<Exchange> {
  public:
   static variable_list forward(AutogradContext *ctx, const Tensor &features, const Tensor &token, bool back)
   {
-    ctx->saved_data["scope"] = reinterpret_cast<int64_t>(current);
+    ctx->saved_data["exchanger"] = reinterpret_cast<int64_t>(exchanger_here());
     ctx->saved_data["back"] = back;
     at::AutoDispatchBelowADInplaceOrView below;
     return {call(back ? "mlcalc::exchange_backward" : "mlcalc::exchange", features), token.detach().clone()};
@@ -106,7 +106,7 @@ class Exchange : public torch::autograd::Function<Exchange> {
   static variable_list backward(AutogradContext *ctx, variable_list gradients)
   {
     // MPI belongs to the thread that called the model, and `current` does too; autograd keeps CPU work there.
-    TORCH_CHECK(ctx->saved_data["scope"].toInt() == reinterpret_cast<int64_t>(current),
+    TORCH_CHECK(ctx->saved_data["exchanger"].toInt() == reinterpret_cast<int64_t>(exchanger_here()),
                 "mlcalc::exchange: backward runs on a foreign thread, or after the evaluation has ended");
     const bool back = ctx->saved_data["back"].toBool();
     // gradients are zeros where autograd had none

@@ -64,7 +64,11 @@ bool Model::has_grades() const
 ModelResult Model::evaluate(const ModelGraph &graph, Exchanger *exchanger, const std::map<std::string, double> &inputs)
 {
   auto &output = program->last;
-  output = program->run(graph, exchanger, inputs);
+  try {
+    output = program->run(graph, exchanger, inputs);
+  } catch (const std::exception &problem) {
+    throw std::runtime_error(first_line(problem.what()));
+  }
   return {output.energies.data_ptr<double>(), output.gradients.data_ptr<double>(),
           output.grades.defined() ? output.grades.data_ptr<double>() : nullptr};
 }
