@@ -37,7 +37,8 @@ def long(repeats: int = 6) -> Atoms:
 
 
 STRUCTURES = {**structures(), "long": long()}
-CASES = [(model, name, "auto") for model in ("plain-2", "plain-3") for name in STRUCTURES]
+CASES = [("plain-3", name, "auto") for name in STRUCTURES]
+CASES += [("plain-2", name, "auto") for name in ("long", "sliver", "half-empty")]
 CASES += [
     (model, name, mode)
     for model in ("equivariant", "schnet")
@@ -346,9 +347,8 @@ def test_npt_ends_at_the_energy_of_its_structure(
 
 def test_modes_that_cannot_be(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(LammpsError, match="a halo does not work with 'comm_modify mode multi'"):
-        run_lines(
-            long(), ["neighbor 2.0 multi", "comm_modify mode multi", *pair(files["plain-2"])], tmp_path, 2, "run 0"
-        )
+        first = ["neighbor 2.0 multi", "comm_modify mode multi"]
+        run_lines(long(), [*first, *pair(files["plain-2"])], tmp_path, 2, "run 0")
 
 
 def crowded() -> Atoms:
