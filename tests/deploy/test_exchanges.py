@@ -61,6 +61,6 @@ def test_too_few_exchanges(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError, match=expected):
         export(Sums(3, 1), tmp_path / "sums.pt")
-    with pytest.raises(SettingsError, match="declares exchange_width 6 but never calls mlcalc.ops.exchange"):
+    with pytest.raises(SettingsError, match=r"declares exchange_width 6 but never calls mlcalc\.ops\.exchange"):
         export(Sums(3, 0, 6), tmp_path / "sums.pt")
     assert not list(tmp_path.iterdir())

@@ -346,8 +346,8 @@ def test_npt_ends_at_the_energy_of_its_structure(
 
 
 def test_modes_that_cannot_be(files: dict[str, Path], tmp_path: Path) -> None:
+    first = ["neighbor 2.0 multi", "comm_modify mode multi"]
     with pytest.raises(LammpsError, match="a halo does not work with 'comm_modify mode multi'"):
-        first = ["neighbor 2.0 multi", "comm_modify mode multi"]
         run_lines(long(), [*first, *pair(files["plain-2"])], tmp_path, 2, "run 0")
 
 
