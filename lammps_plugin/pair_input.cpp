@@ -23,7 +23,6 @@
 #include <cstring>
 #include <exception>
 #include <limits>
-#include <stdexcept>
 #include <unistd.h>
 
 using namespace LAMMPS_NS;
@@ -65,13 +64,20 @@ void PairMlcalc::settings(int narg, char **arg)
       if (!(threshold > 0.0)) error->all(FLERR, "pair_style mlcalc: {} must be a positive number or 'no'", key);
       (of_grades ? asked_for_grades : asked_for_deviations) = true;
       k += 2;
+    } else if (mode_option(key)) {
+      ++k;
+    } else if (key == "halo_memory" && k + 1 < narg) {
+      halo_memory = utils::numeric(FLERR, arg[k + 1], false, lmp);
+      if (!(halo_memory > 0.0)) error->all(FLERR, "pair_style mlcalc: halo_memory must be a positive number of GiB");
+      k += 2;
     } else if (key == "input" && k + 2 < narg) {
       inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
       k += 3;
     } else
       error->all(FLERR,
-                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no', 'grade_warn|grade_stop "
-                 "VALUE|no', 'deviation_warn|deviation_stop VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
+                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'exchange', 'halo', 'auto', 'halo_memory "
+                 "GIB', 'timing yes|no', 'grade_warn|grade_stop VALUE|no', 'deviation_warn|deviation_stop VALUE|no' and "
+                 "'input NAME VALUE'. The model file goes to pair_coeff.",
                  key);
   }
 }
@@ -115,10 +121,6 @@ void PairMlcalc::load(const std::vector<std::string> &paths)
   for (const auto &path : paths) same_file_everywhere(path);
   try {
     model = std::make_unique<mlcalc::Committee>(paths);
-    for (const auto &member : model->members())
-      if (member.model->info().exchange_width < 0 && comm->nprocs > 1)
-        throw std::runtime_error(member.path + ": its parts exchange different numbers per atom, so it runs on one rank "
-                                 "only; export the part for these elements: mlcalc export POTENTIAL FILE.pt --elements ...");
     mlcalc::Model::Threads threads(comm->nthreads);
     model->self_check();
   } catch (const std::exception &exception) {
@@ -192,6 +194,7 @@ void PairMlcalc::coeff(int narg, char **arg)
                "of a committee, all ending in .pt or .pt2, come before the elements",
                atom->ntypes);
   load({arg + 2, arg + 2 + files});
+  edges_checked = 0.0;
   if (!allocated) allocate();
   map_types({arg + 2 + files, arg + narg});
   map_element2type(atom->ntypes, arg + 2 + files);
@@ -209,7 +212,7 @@ void PairMlcalc::read_restart(FILE *file)
 
 void PairMlcalc::write_restart_settings(FILE *file)
 {
-  const int numbers[2] = {timing, static_cast<int>(inputs.size())};
+  const int numbers[2] = {timing + 2 * static_cast<int>(mode), static_cast<int>(inputs.size())};
   fwrite(numbers, sizeof(int), 2, file);
   for (const auto &input : inputs) {
     const int length = static_cast<int>(input.first.size());
@@ -231,7 +234,8 @@ void PairMlcalc::read_restart_settings(FILE *file)
   };
   int numbers[2];
   get(numbers, sizeof(numbers));
-  timing = numbers[0] != 0;
+  timing = (numbers[0] & 1) != 0;
+  mode = static_cast<Mode>(numbers[0] / 2);
   for (int k = 0; k < numbers[1]; ++k) {
     int length;
     get(&length, sizeof(length));

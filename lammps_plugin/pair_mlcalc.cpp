@@ -60,6 +60,7 @@ PairMlcalc::PairMlcalc(LAMMPS *lmp) :
 
 PairMlcalc::~PairMlcalc()
 {
+  forget_ghosts();
   if (allocated) {
     memory->destroy(setflag);
     memory->destroy(cutsq);
@@ -96,12 +97,13 @@ void PairMlcalc::init_style()
                               "'special_bonds lj/coul 1 1 1' if its atoms have bonds");
         break;
       }
-  neighbor->add_request(this, NeighConst::REQ_FULL);
+  settle_mode();
+  neighbor->add_request(this, hops > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
   // Buffers are sized by the top pair style, which may be hybrid; comm_style tiled takes the reverse size from here
   // whatever reverse_comm() is told.
-  const int width = MAX(0, static_cast<int>(model->info().exchange_width));
+  const int width = hops > 1 ? 0 : MAX(0, static_cast<int>(model->info().exchange_width));
   comm_forward = width;
-  comm_reverse = MAX(width, 3 * model->size());    // forces of the members
+  comm_reverse = model->size() > 1 ? MAX(width, 3 * model->size()) : width;    // forces of the members
   force->pair->comm_forward = MAX(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, comm_reverse);
   graph.forget();
@@ -158,15 +160,17 @@ void PairMlcalc::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
   const double start = platform::walltime();
-  graph.update(list, species_of_type, model->info().cutoff);
+  graph.update(list, species_of_type, model->info().cutoff, hops);
   check_distance();
 
   const double edges_done = platform::walltime();
+  if (hops > 1 && !memory_known) check_memory();
+  const double model_start = platform::walltime();
   mlcalc::ModelResult result;
   std::string problem;
   try {
     mlcalc::Model::Threads threads(comm->nthreads);
-    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 ? this : nullptr, inputs);
+    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 && hops == 1 ? this : nullptr, inputs);
   } catch (const std::exception &exception) {
     problem = exception.what();
   }
@@ -179,7 +183,7 @@ void PairMlcalc::compute(int eflag, int vflag)
   if (timing) {
     ++timed_steps;
     edge_time += edges_done - start;
-    model_time += model_done - edges_done;
+    model_time += model_done - model_start;
     tally_time += platform::walltime() - model_done;
   }
 }

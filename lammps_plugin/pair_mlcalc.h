@@ -63,6 +63,20 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   void forward(double *, int64_t) override;
   void reverse(double *, int64_t) override;
 
+  // between ranks, see halo.cpp
+  enum class Mode { automatic, exchange, halo };
+  bool mode_option(const std::string &key);
+  void settle_mode();
+  void ask_for_ghosts();
+  void forget_ghosts();
+  void check_memory();
+  Mode mode = Mode::automatic;
+  int hops = 1;                   // of the graph: 1, or in a halo the layers of the model
+  double halo_memory = 0.0;       // GiB that the ranks of a node may use; 0: what is free
+  bool memory_known = false;      // checked in this run
+  double edges_checked = 0.0;     // on this rank, when memory was last measured
+  double ghosts_asked = 0.0, ghosts_before = 0.0;
+
   void allocate();
   void agree(const std::string &problem);
   void same_file_everywhere(const std::string &path);

@@ -210,6 +210,7 @@ def run_static(
     units: str = "metal",
     processors: str = "",
     in_process: bool | None = None,
+    options: str = "",
 ) -> LammpsStatic:
     """Evaluate one structure with ``pair_style mlcalc``.
 
@@ -220,6 +221,7 @@ def run_static(
         units: unit style LAMMPS works in, ``metal`` or ``real``; results are in eV and Å.
         processors: grid of ranks, e.g. ``"1 1 4"``; by default LAMMPS chooses.
         in_process: load LAMMPS into this Python process instead of starting one; by default if ``ranks`` is 1.
+        options: of ``pair_style mlcalc``, e.g. ``"halo"``.
 
     Raises:
         LammpsError: as ``run_input``; also for a structure without atoms.
@@ -237,7 +239,7 @@ def run_static(
         folder = Path(name)
         write_data(atoms, folder / "structure.data", units, types, box)
         files = [file.resolve() for file in file_list(model_file)]
-        text = "\n".join(static_lines(box, types, files, folder, units, processors)) + "\n"
+        text = "\n".join(static_lines(box, types, files, folder, units, processors, options)) + "\n"
         if in_process:
             run_library(text, folder)
         else:
@@ -246,13 +248,19 @@ def run_static(
 
 
 def static_lines(
-    box: LammpsBox, types: AtomTypes, model: ModelFiles, folder: Path, units: str = "metal", processors: str = ""
+    box: LammpsBox,
+    types: AtomTypes,
+    model: ModelFiles,
+    folder: Path,
+    units: str = "metal",
+    processors: str = "",
+    options: str = "",
 ) -> list[str]:
     """Return the input of a single point on ``structure.data`` in ``folder``; ``read_static`` reads its output."""
     pressure = [f"$(c_pressure[{k}]:%.17g)" for k in range(1, 7)]
     return [
         *setup_lines(box, folder / "structure.data", units, processors),
-        *model_lines(model, types),
+        *model_lines(model, types, options),
         "compute energies all pe/atom",
         "compute virials all centroid/stress/atom NULL pair",
         "compute pressure all pressure NULL virial",
