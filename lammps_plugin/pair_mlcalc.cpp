@@ -101,7 +101,7 @@ void PairMlcalc::init_style()
   // whatever reverse_comm() is told.
   const int width = MAX(0, static_cast<int>(model->info().exchange_width));
   comm_forward = width;
-  comm_reverse = MAX(width, 3 * model->size());    // forces of the members
+  comm_reverse = model->size() > 1 ? MAX(width, 3 * model->size()) : width;    // forces of the members
   force->pair->comm_forward = MAX(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, comm_reverse);
   graph.forget();
