@@ -72,6 +72,9 @@ Committee::Committee(const std::vector<std::string> &paths)
 void Committee::combine()
 {
   auto sets = sets_of(together);
+  // Where one member cannot exchange, all cannot; those of one layer need not.
+  int64_t cannot = 1;
+  together.exchange_width = 0;
   for (const auto &member : all) {
     const auto &info = member.model->info();
     if (info.energy_scale != together.energy_scale)
@@ -86,12 +89,12 @@ void Committee::combine()
     together.cutoff = std::max(together.cutoff, info.cutoff);
     together.min_distance = std::max(together.min_distance, info.min_distance);
     together.layers = std::max(together.layers, info.layers);
-    together.exchange_width = std::min(together.exchange_width, info.exchange_width) < 0
-        ? -1
-        : std::max(together.exchange_width, info.exchange_width);
+    together.exchange_width = std::max(together.exchange_width, info.exchange_width);
+    if (info.layers > 1 || info.exchange_width < 0) cannot = std::min(cannot, info.exchange_width);
     for (const auto &input : info.inputs)
       if (!holds(together.inputs, input)) together.inputs.push_back(input);
   }
+  if (cannot <= 0) together.exchange_width = cannot;
   if (together.elements.empty()) throw std::runtime_error(title + " have no element in common");
   together.name = "the committee of " + title;
   together.element_sets = sets;
