@@ -91,6 +91,7 @@ void Committee::combine()
     together.layers = std::max(together.layers, info.layers);
     together.exchange_width = std::max(together.exchange_width, info.exchange_width);
     if (info.layers > 1 || info.exchange_width < 0) cannot = std::min(cannot, info.exchange_width);
+    together.counted = together.counted && info.counted;
     for (const auto &input : info.inputs)
       if (!holds(together.inputs, input)) together.inputs.push_back(input);
   }
@@ -128,6 +129,7 @@ const ModelGraph &Committee::Member::view(const ModelGraph &of_all, double cutof
   }
   if (whole) return of_all;
   graph.n_owned = of_all.n_owned;
+  graph.n_centres = of_all.n_centres;
   graph.n_nodes = of_all.n_nodes;
   graph.n_edges = static_cast<int64_t>(edges.size());
   graph.species.resize(of_all.n_nodes);
@@ -174,6 +176,14 @@ ModelResult Committee::evaluate(const ModelGraph &graph, Exchanger *exchanger,
     for (size_t m = 0; m < count; ++m)
       for (int a = 0; a < 3; ++a) gradient_differences[3 * (e * count + m) + a] -= gradients[3 * e + a];
   return {energies.data(), gradients.data(), has_grades() ? grades.data() : nullptr};
+}
+
+double Committee::measure_memory(const ModelGraph &graph, const std::map<std::string, double> &inputs, int64_t edges)
+{
+  double most = 0.0;    // members run one after the other
+  for (auto &member : all)
+    most = std::max(most, member.model->measure_memory(member.view(graph, member.model->info().cutoff), inputs, edges));
+  return most;
 }
 
 double Committee::memory_usage() const

@@ -51,6 +51,7 @@ class Committee {
   // See Model.
   void self_check();
   ModelResult evaluate(const ModelGraph &, Exchanger *, const std::map<std::string, double> &inputs);
+  double measure_memory(const ModelGraph &, const std::map<std::string, double> &inputs, int64_t edges);
 
   // Of the last evaluation, by how much members are above the mean: sums of energies of owned atoms (size); gradients
   // (edges, size, 3). Empty for one model alone.

@@ -119,6 +119,17 @@ def test_same_numbers_as_in_ase(ranks: int, members: list[Path], potentials: lis
     assert deviation.min() > 1e-3
 
 
+def test_the_same_in_a_halo(members: list[Path], potentials: list[Potential], tmp_path: Path) -> None:
+    """Ghosts out to two cutoffs, centres among them, instead of exchanges."""
+    lines = []
+    for name in ("bulk", "half-empty"):
+        lines += ["clear", *lines_of(STRUCTURES[name], members, tmp_path / name)]
+    text = "\n".join(lines).replace("pair_style mlcalc", "pair_style mlcalc halo") + "\n"
+    assert "halo of 8 Angstrom" in run_input(text, tmp_path, 4, timeout_s=300).output
+    for name in ("bulk", "half-empty"):
+        check(STRUCTURES[name], potentials, tmp_path / name)
+
+
 def test_units_real_and_beside_another_style(members: list[Path], potentials: list[Potential], tmp_path: Path) -> None:
     atoms = STRUCTURES["triclinic"]
     lines = lines_of(atoms, members, tmp_path / "real", "real")
