@@ -237,25 +237,27 @@ class MLCalculator(Calculator):
         return self._members.look_at(atoms.numbers, edges, self.verlet, atoms.info, volume)
 
     def _evaluate(self, now: Evaluation, with_forces: bool) -> None:
-        """Keep energies, and forces if wanted; look at grades and deviations."""
+        """Keep energies, and forces if wanted, of a structure that passes all checks."""
+        self._evaluation = None
         self._members.evaluate(now, with_forces)
-        energies = now.energies.mean(axis=0)
+        energies, forces = now.energies.mean(axis=0), now.forces.mean(axis=0) if with_forces else None
         check_finite("energies", energies)
-        self.results["energies"] = energies
-        self.results["energy"] = self.results["free_energy"] = float(energies.sum())
         # As with distances: once for each time a structure goes too far.
         if now.grades is not None:
             self._warned_of_grade = check_grades(
                 now.grades, self.grade_warn, self.grade_stop, self.info, warn=not self._warned_of_grade
             )
-        if with_forces:
-            values = now.forces.mean(axis=0)
-            check_finite("forces", values)
-            self.results["forces"] = values
-        if with_forces and self._is_committee:
-            self._warned_of_deviation = check_deviations(
-                _force_deviation(now.forces), self.deviation_warn, self.deviation_stop, not self._warned_of_deviation
-            )
+        if forces is not None:
+            check_finite("forces", forces)
+            if self._is_committee:
+                warn = not self._warned_of_deviation
+                self._warned_of_deviation = check_deviations(
+                    _force_deviation(now.forces), self.deviation_warn, self.deviation_stop, warn
+                )
+            self.results["forces"] = forces
+        self.results["energies"] = energies
+        self.results["energy"] = self.results["free_energy"] = float(energies.sum())
+        self._evaluation = now
 
     def _keep_stress(self, now: Evaluation, properties: Sequence[str]) -> None:
         if now.volume is None:
