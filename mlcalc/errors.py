@@ -53,3 +53,15 @@ class GeneratorError(MlcalcError, ValueError):
 
 class LammpsError(MlcalcError, RuntimeError):
     """LAMMPS is not installed, stopped with an error, or cannot hold a structure."""
+
+
+class RemoteError(MlcalcError, RuntimeError):
+    """A calculator in another environment failed on a structure; the message ends with the traceback from there."""
+
+
+class RemoteStartError(RemoteError):
+    """A calculator in another environment cannot be imported or made there, or not in time."""
+
+
+class RemoteLostError(RemoteError):
+    """The process of a calculator in another environment ended, or did not answer in time."""

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcalc.calculators.ase import MLCalculator
+    from mlcalc.calculators.dispersion import Dispersion
+    from mlcalc.calculators.remote import RemoteCalculator
 
-__all__ = ["MLCalculator"]
+__all__ = ["Dispersion", "MLCalculator", "RemoteCalculator"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +18,12 @@ def __getattr__(name: str) -> Any:
         from mlcalc.calculators.ase import MLCalculator
 
         return MLCalculator
+    if name == "Dispersion":
+        from mlcalc.calculators.dispersion import Dispersion
+
+        return Dispersion
+    if name == "RemoteCalculator":
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator
     raise AttributeError(f"module 'mlcalc.calculators' has no attribute {name!r}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +38,10 @@ from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.derivatives import atomic_virials, strain_derivative
 from mlcalc.potentials.grade import FAR
 from mlcalc.potentials.precision import dtype_name
+
+if TYPE_CHECKING:
+    from mlcalc.calculators.dispersion import Dispersion
+    from mlcalc.calculators.remote import RemoteCalculator
 
 _OF_CELL = {"stress", "stresses", "stress_std"}
 _OF_GRADIENTS = _OF_CELL | {"forces", "force_deviation"}
@@ -72,6 +77,9 @@ class MLCalculator(Calculator):
         grade_stop: raise ``ExtrapolationError`` for atoms with a larger grade; None does not.
         deviation_warn: warn of atoms with a larger force deviation, eV/Å, wherever forces are computed; None does not.
         deviation_stop: raise ``ExtrapolationError`` for atoms with a larger force deviation; None does not.
+        dispersion: ``"d3bj"``, ``"d3zero"``, either with ``-atm``, or a ``Dispersion``: D3 is added, and the calculator
+            is a ``DispersionCalculator``.
+        dispersion_functional: whose D3 parameters; None takes that of the potential's energy scale, else PBE.
 
     Attributes:
         potentials: the private copies.
@@ -87,6 +95,18 @@ class MLCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
+    def __new__(
+        cls, *_: Any, dispersion: str | Dispersion | None = None, dispersion_functional: str | None = None, **__: Any
+    ) -> MLCalculator:
+        """Make the subclass that adds dispersion, if that is asked for."""
+        if dispersion is None and dispersion_functional is not None:
+            raise SettingsError(f"dispersion_functional {dispersion_functional!r} is without dispersion")
+        if dispersion is None:
+            return super().__new__(cls)
+        from mlcalc.calculators.dispersion import DispersionCalculator
+
+        return super().__new__(cls if issubclass(cls, DispersionCalculator) else DispersionCalculator)
+
     def __init__(
         self,
         potential: Source | Sequence[Source],
@@ -97,6 +117,9 @@ class MLCalculator(Calculator):
         grade_stop: float | None = None,
         deviation_warn: float | None = None,
         deviation_stop: float | None = None,
+        *,
+        dispersion: str | Dispersion | None = None,
+        dispersion_functional: str | None = None,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
@@ -148,6 +171,15 @@ class MLCalculator(Calculator):
         if len(self.potentials) > 1:
             raise AttributeError("a committee has no single potential; its members are in .potentials")
         return self.potentials[0]
+
+    @staticmethod
+    def remote(
+        python: str | os.PathLike[str], factory: str, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> RemoteCalculator:
+        """Return any ASE calculator from another Python environment; see ``RemoteCalculator``."""
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator(python, factory, kwargs, **options)
 
     @property
     def info(self) -> PotentialInfo:

@@ -23,6 +23,7 @@ COMMANDS = (
     "diffusion",
     "heat",
     "check",
+    "serve",
     "train",
     "grade",
     "export",

@@ -22,6 +22,14 @@ CalculatorOption = Annotated[
     Optional[str],
     typer.Option("--calculator", help="Any ASE calculator as module:Class, e.g. ase.calculators.emt:EMT."),
 ]
+CalculatorPythonOption = Annotated[
+    Optional[str],
+    typer.Option("--calculator-python", help="Run --calculator in another environment: its bin/python."),
+]
+DispersionOption = Annotated[
+    Optional[str],
+    typer.Option(help="Add D3 to --potential: d3bj, d3zero, with -atm behind three-body; e.g. d3bj:scan for SCAN."),
+]
 DtypeOption = Annotated[
     Optional[str], typer.Option("--dtype", help="float32 or float64 for --potential; default: that of the potential.")
 ]
@@ -48,6 +56,8 @@ def make_calculator(
     calculator: str | None,
     dtype: str | None = None,
     device: str | None = None,
+    python: str | None = None,
+    dispersion: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the ASE calculator that a command was asked for.
@@ -57,26 +67,37 @@ def make_calculator(
         calculator: ``"module:Class"``.
         dtype: of the potential; None keeps its own.
         device: of the potential; None is the CPU.
+        python: interpreter of the environment that the calculator is in; None is this one.
+        dispersion: ``"method"`` or ``"method:functional"``, added to the potential.
         options: keyword arguments of ``Class``.
 
     Raises:
         WorkflowError: not exactly one of the two, a class that cannot be imported or made, or an option of the
             potential beside a calculator.
         ModelFileError: the potential cannot be found or read.
+        RemoteStartError: the calculator cannot be made in the other environment.
     """
     potential = read_potentials(potential)
-    check_choice(potential, calculator)
+    check_choice(potential, calculator, python)
     if potential is not None:
         from mlcalc.calculators.ase import MLCalculator
 
         try:
-            return MLCalculator(potential, dtype=dtype, device=device or "cpu")
+            added: dict[str, Any] = {}
+            if dispersion is not None:
+                method, _, functional = dispersion.partition(":")
+                added = {"dispersion": method, "dispersion_functional": functional or None}
+            return MLCalculator(potential, dtype=dtype, device=device or "cpu", **added)
         except (ValueError, RuntimeError) as error:
             raise WorkflowError(str(error)) from error
     assert calculator is not None
-    for option, value in (("--dtype", dtype), ("--device", device)):
+    for option, value in (("--dtype", dtype), ("--device", device), ("--dispersion", dispersion)):
         if value is not None:
             raise WorkflowError(f"{option} {value} is for --potential; a --calculator has its own")
+    if python is not None:
+        from mlcalc.calculators.remote import RemoteCalculator
+
+        return RemoteCalculator(python, calculator, options)
     module, separator, name = calculator.partition(":")
     if not separator or not name:
         raise WorkflowError(f"--calculator {calculator!r}: give module:Class, e.g. ase.calculators.emt:EMT")
@@ -94,14 +115,26 @@ def make_calculator(
 
 
 def precise_calculator(
-    potential: str | Sequence[str] | None, calculator: str | None, dtype: str | None, device: str | None
+    potential: str | Sequence[str] | None,
+    calculator: str | None,
+    dtype: str | None,
+    device: str | None,
+    python: str | None = None,
+    dispersion: str | None = None,
 ) -> Any:
     """Return the same as ``make_calculator``; a potential is in float64 unless ``dtype`` says otherwise."""
-    return make_calculator(potential, calculator, dtype or (None if potential is None else "float64"), device)
+    precision = dtype or (None if potential is None else "float64")
+    return make_calculator(potential, calculator, precision, device, python, dispersion)
 
 
 def dynamics_calculator(
-    potential: str | Sequence[str] | None, calculator: str | None, engine: str, dtype: str | None, device: str | None
+    potential: str | Sequence[str] | None,
+    calculator: str | None,
+    engine: str,
+    dtype: str | None,
+    device: str | None,
+    python: str | None = None,
+    dispersion: str | None = None,
 ) -> tuple[Any, str | None]:
     """Return what ``md`` takes as calculator and as dtype.
 
@@ -111,15 +144,20 @@ def dynamics_calculator(
         WorkflowError: options that do not fit the engine.
     """
     potential = read_potentials(potential)
-    check_choice(potential, calculator)
+    check_choice(potential, calculator, python)
     is_file = any(is_model_file(one) for one in ([potential] if isinstance(potential, str) else potential or []))
     precision = dtype or (None if potential is None or is_file else "float64")
     if engine != "lammps":
-        return make_calculator(potential, calculator, precision, device), None
+        return make_calculator(potential, calculator, precision, device, python, dispersion), None
     if potential is None:
         raise WorkflowError("--engine lammps runs pair_style mlcalc: give --potential instead of --calculator")
     if device is not None:
         raise WorkflowError(f"--device {device} is for --engine ase; LAMMPS chooses its own: leave it out")
+    if dispersion is not None:
+        raise WorkflowError(
+            f"--dispersion {dispersion} is for --engine ase; in your own input of LAMMPS, pair_style hybrid/overlay "
+            "adds its dispersion/d3"
+        )
     if dtype is not None and is_file:
         raise WorkflowError(
             f"--dtype {dtype}: in LAMMPS {potential} runs in the dtype it was exported in; leave --dtype out, or "
@@ -128,10 +166,12 @@ def dynamics_calculator(
     return potential, precision
 
 
-def check_choice(potential: str | Sequence[str] | None, calculator: str | None) -> None:
-    """Raise WorkflowError unless exactly one of the two options is given."""
+def check_choice(potential: str | Sequence[str] | None, calculator: str | None, python: str | None = None) -> None:
+    """Raise WorkflowError unless exactly one of the two is given, and ``--calculator-python`` with the second only."""
     if (potential is None) == (calculator is None):
         raise WorkflowError(
             "give either --potential NAME|FILE (names: mlcalc potentials) or --calculator module:Class"
             + ("" if potential is None else ", not both")
         )
+    if potential is not None and python is not None:
+        raise WorkflowError("--calculator-python is for --calculator; a --potential runs in this environment")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, DtypeOption
+from mlcalc.cli._calculator import CalculatorOption, CalculatorPythonOption, DeviceOption, DispersionOption, DtypeOption
 from mlcalc.cli._inputs import ConfigOption, OutOption
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def register(app: typer.Typer) -> None:
             Optional[str], typer.Argument(help="Name in the zoo, weights file or model file; A,B: a committee.")
         ] = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         elements: Annotated[
             Optional[str],
             typer.Option(help="Si, or Na,Cl: what the test structures are made of; default: those of the potential."),
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import check as run
         from mlcalc.workflows import plot_check
 
-        engine = make_calculator(potential, calculator, dtype, device)
+        engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         if structure is not None and elements is not None:
             raise WorkflowError("give either --elements or --structure, not both")
         cases = [] if structure is None else read_structures([structure])

@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from mlcalc.cli._calculator import CalculatorPythonOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -24,6 +26,7 @@ def register(app: typer.Typer) -> None:
         calculator: Annotated[
             Optional[str], typer.Option(help="Instead: any ASE calculator, module:Class; leaves LAMMPS out.")
         ] = None,
+        calculator_python: CalculatorPythonOption = None,
     ) -> None:
         """Search for crystals at random, relax, rank; phonons and dynamics of the best, in ASE and LAMMPS; report."""
         from rich.console import Console
@@ -58,7 +61,7 @@ def register(app: typer.Typer) -> None:
         with bar:
             report = run_demo(
                 out,
-                partial(make_calculator, None, calculator)
+                partial(make_calculator, None, calculator, python=calculator_python)
                 if calculator is not None
                 else partial(make_calculator, potential, None, dtype="float64"),
                 calculator_name=calculator or potential,

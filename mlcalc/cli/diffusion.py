@@ -7,7 +7,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, OutOption
 from mlcalc.cli._options import (
     CheckpointIntervalOption,
@@ -29,6 +35,8 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="Structure; with --trajectory, a trajectory.")],
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("diffusion"),
         config: ConfigOption = None,
         temperatures_k: Annotated[str, typer.Option(help="One or several, K, e.g. '600 800 1000'.")] = "300",
@@ -95,7 +103,9 @@ def register(app: typer.Typer) -> None:
             temperatures = numbers(temperatures_k, "--temperatures-k")
             atoms = read_structures([file])[-1][1]
             repeat = three_integers(supercell, "--supercell")
-            calculator_or_name, precision = dynamics_calculator(potential, calculator, engine, dtype, device)
+            calculator_or_name, precision = dynamics_calculator(
+                potential, calculator, engine, dtype, device, calculator_python, dispersion
+            )
             with progress_bar(f"diffusion {file.stem}", steps * len(temperatures)) as update:
                 result = run(
                     atoms.repeat(repeat) if repeat else atoms,

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    Float64Option,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import MaxStepsOption, OptimizerOption, SymprecOption
 
@@ -20,6 +27,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("elastic"),
         config: ConfigOption = None,
         amplitudes: Annotated[str, typer.Option(help="Norms of the strains.")] = "0.002 0.004 0.006",
@@ -49,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_elastic
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         sizes = numbers(amplitudes, "--amplitudes")
         titles = ("structure", "space group", "K GPa", "G GPa", "E GPa", "Poisson", "A_U", "stable", "converged")
         table = Table(*(Column(title, overflow="fold") for title in titles))

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    Float64Option,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     MaxStepsOption,
@@ -28,6 +35,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("eos"),
         config: ConfigOption = None,
         strain: Annotated[float, typer.Option(help="Volumes from 1 - strain to 1 + strain of the given.")] = 0.06,
@@ -63,7 +72,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_eos
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         titles = ("form", "V0 Å³", "E0 eV", "B0 GPa", "B0'", "rms meV")
         table = Table(
             Column("per atom", overflow="fold", min_width=8), *(Column(title, no_wrap=True) for title in titles)

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    Float64Option,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     DisplacementOption,
@@ -28,6 +35,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("heat"),
         config: ConfigOption = None,
         supercell: SupercellOption = None,
@@ -73,7 +82,7 @@ def register(app: typer.Typer) -> None:
         load_phono3py()  # before anything is relaxed
         structures = read_structures(files)
         temperatures = numbers(temperatures_k, "--temperatures-k")
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         grid = length_or_three_integers(mesh, "--mesh")
         repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "T K", "κxx", "κyy", "κzz W/(m K)", "mesh", "change", "converged")

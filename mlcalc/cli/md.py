@@ -7,7 +7,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     CheckpointIntervalOption,
@@ -29,6 +35,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("md"),
         config: ConfigOption = None,
         ensemble: Annotated[str, typer.Option(help="nve, nvt-langevin, nvt-bussi or npt-mtk.")] = "nvt-langevin",
@@ -69,7 +77,9 @@ def register(app: typer.Typer) -> None:
 
         structures = read_structures(files)
         repeat = three_integers(supercell, "--supercell")
-        calculator_or_name, precision = dynamics_calculator(potential, calculator, engine, dtype, device)
+        calculator_or_name, precision = dynamics_calculator(
+            potential, calculator, engine, dtype, device, calculator_python, dispersion
+        )
         table = Table("structure", "steps", "T K", "E_pot eV/atom", "p GPa", "drift meV/atom/ps", "ms/step")
         for number, (name, atoms) in enumerate(structures, 1):
             folder = folder_of(out, name, len(structures))

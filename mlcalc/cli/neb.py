@@ -7,7 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, OutOption
 
 
@@ -20,6 +26,8 @@ def register(app: typer.Typer) -> None:
         final: Annotated[Path, typer.Argument(help="Structure at the end: same atoms, order and cell.")],
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("neb"),
         config: ConfigOption = None,
         images: Annotated[int, typer.Option(help="Moving images, without the ends.")] = 7,
@@ -49,7 +57,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_path
 
         (_, first), (_, last) = read_structures([initial])[-1], read_structures([final])[-1]
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         out.mkdir(parents=True, exist_ok=True)
         with progress_bar(f"neb {initial.stem} → {final.stem}", max_steps) as update:
             result = run(

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    Float64Option,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     DisplacementOption,
@@ -29,6 +36,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("phonons"),
         config: ConfigOption = None,
         supercell: SupercellOption = None,
@@ -66,7 +75,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import plot_bands, plot_thermal
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         grid = length_or_three_integers(mesh, "--mesh")
         repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "space group", "cells", "min THz", "max THz", "S(300 K) k_B/atom", "stable")

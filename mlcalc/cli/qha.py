@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, Float64Option, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    Float64Option,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import (
     DisplacementOption,
@@ -34,6 +41,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("qha"),
         config: ConfigOption = None,
         strain: Annotated[float, typer.Option(help="Volumes from 1 - strain to 1 + strain of the given.")] = 0.05,
@@ -74,7 +83,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import qha as run
 
         structures = read_structures(files)
-        engine = precise_calculator(potential, calculator, dtype, device)
+        engine = precise_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         grid = three_integers(mesh, "--mesh") or (20, 20, 20)
         repeats = three_integers(supercell, "--supercell")
         table = Table("structure", "T K", "V Å³/atom", "expansion 1e-6/K", "B GPa", "Cp k_B/atom", "converged")

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mlcalc.cli._calculator import CalculatorOption, DeviceOption, DtypeOption, PotentialOption
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    DtypeOption,
+    PotentialOption,
+)
 from mlcalc.cli._inputs import ConfigOption, FilesArgument, OutOption
 from mlcalc.cli._options import OptimizerOption, SymprecOption
 
@@ -20,6 +27,8 @@ def register(app: typer.Typer) -> None:
         files: FilesArgument,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
         out: OutOption = Path("relax"),
         config: ConfigOption = None,
         fmax: Annotated[float, typer.Option(help="Largest allowed force, eV/Å.")] = 0.01,
@@ -49,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.workflows import relax as run
 
         structures = read_structures(files)
-        engine = make_calculator(potential, calculator, dtype, device)
+        engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         options: dict[str, Any] = {
             "fmax": fmax,
             "cell": False if cell in ("fixed", "False", "false") else cell,

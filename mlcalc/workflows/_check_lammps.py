@@ -34,6 +34,8 @@ def lammps(context: Context) -> list[Deviation]:
         raise NotApplicableError(f"the plugin cannot be built: {error}") from error
     from mlcalc.lammps.check import TOLERANCES, compare
 
+    if "dispersion" in context.calculator.parameters:
+        raise NotApplicableError("dispersion is a pair style of its own in LAMMPS")
     name, atoms = context.main()
     cases = [(name, atoms, 1), (name, atoms, 2), ("cluster", context.cluster, 1)]
     dtype = "float32" if "float32" in context.calculator.parameters["dtype"] else "float64"
