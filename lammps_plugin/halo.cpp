@@ -93,6 +93,11 @@ void PairMlcalc::ask_for_ghosts()
     error->all(FLERR, "pair mlcalc: a halo does not work with 'comm_modify mode multi'; use 'mode single'");
   if (force->pair->ghostneigh)
     error->all(FLERR, "pair mlcalc: a halo does not work beside a pair style that wants neighbors of ghosts for itself");
+  if (atom->molecular != Atom::ATOMIC)
+    for (int k = 1; k < 4; ++k)
+      if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
+        error->all(FLERR, "pair mlcalc: special_bonds takes pairs off the neighbor lists of atoms, but not of ghosts; a "
+                          "halo needs 'special_bonds lj/coul 1 1 1'");
   ghosts_before = comm->cutghostuser;
   ghosts_asked = hops * model->info().cutoff + neighbor->skin;
   comm->cutghostuser = MAX(ghosts_before, ghosts_asked);

@@ -73,6 +73,7 @@ PLUGIN = "lammps_plugin/pair_mlcalc.cpp"
 TRUST = "lammps_plugin/pair_trust.cpp"
 COMMITTEE = "tests/lammps/test_lammps_committee.py"
 DEVIATION = "deviations.values[i] = energy_scale * std::sqrt(square)"
+HALO = "tests/lammps/test_halo.py"
 FAULTS = (
     Fault(
         "extrapolation grade without its unit",
@@ -125,6 +126,28 @@ FAULTS = (
         "skipped reverse exchange",
         f"{PARITY}[2-ranks-equivariant-bulk]",
         replace("lammps_plugin/atom_graph.cpp", "  comm->reverse_comm(pair, width);\n", ""),
+    ),
+    Fault(
+        "halo one hop too small",
+        f"{HALO}::test_same_numbers_on_any_number_of_ranks[2-ranks-plain-3-long-auto]",
+        replace("lammps_plugin/halo.cpp", "  hops = info.layers;\n", "  hops = info.layers - 1;\n"),
+    ),
+    Fault(
+        "energies of ghosts count",
+        f"{HALO}::test_same_numbers_on_any_number_of_ranks[2-ranks-plain-3-long-auto]",
+        replace(
+            "lammps_plugin/torchscript.cpp", ".narrow(0, 0, graph.n_owned);\n\n", ".narrow(0, 0, graph.n_centres);\n\n"
+        ),
+    ),
+    Fault(
+        "halo of any size",
+        f"{HALO}::test_too_much_memory_is_refused_before_the_first_evaluation",
+        replace("lammps_plugin/halo.cpp", "if (known && least.left < 0.0)", "if (false)"),
+    ),
+    Fault(
+        "exchanges that nobody counts",
+        "tests/deploy/test_exchanges.py::test_too_few_exchanges",
+        replace("mlcalc/deploy/_exchanges.py", "if 0 < calls < info.layers - 1", "if 0 < calls < 0"),
     ),
     Fault(
         "energy unit factor",

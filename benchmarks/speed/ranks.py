@@ -3,10 +3,10 @@
 Run ``python benchmarks/speed/ranks.py``; ``--help`` lists the options. Every rank runs on one thread.
 
 Columns: ``ms`` wall time per atom and step (LAMMPS' loop time, NVE at 300 K, median of repeats); ``speed-up`` over one
-rank; ``MiB`` the most memory that a rank held (its high-water mark), and ``kB/atom`` what all ranks held beyond the same
-run of one unit cell, per atom; ``estimate`` what the pair style said before a halo that the fullest rank would take,
-MiB; ``edges`` how many times the edges of one rank all ranks compute. ``cpu`` is the share of a processor that a rank
-got: below 100 % the machine was busy with something else, and times are too long.
+rank; ``MiB`` the most memory that a rank held (its high-water mark), and ``kB/atom`` what all ranks held beyond the
+same run of one unit cell, per atom; ``estimate`` what the pair style said before that the fullest rank of a halo would
+take, MiB; ``edges`` how many times the edges of one rank all ranks compute. ``cpu`` is the share of a processor that a
+rank got: below 100 % the machine was busy with something else, and times are too long.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure(atoms: Any, file: Path, mode: str, ranks: int, steps: int, repeats: 
         write_data(atoms, folder / "structure.data", types=types, box=box)
         lines = [
             *setup_lines(box, folder / "structure.data"),
-            *model_lines(file, types, f"{mode} grade_warn no"),
+            *model_lines(file, types, mode),
             "neighbor 1.0 bin",
             "velocity all create 300 1 loop geom",
             "fix move all nve",
