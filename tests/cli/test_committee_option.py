@@ -1,6 +1,5 @@
 """Committees from the command line and from YAML."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,5 +24,4 @@ def test_potentials_are_told(mlcalc, tmp_path: Path, words: list[str], config: s
         words = [*words, "--config", str(tmp_path / "c.yaml")]
     status, _, stderr = mlcalc("relax", tmp_path / "POSCAR", "--out", tmp_path / "o", *words)
     assert status == 0, stderr
-    record = json.loads((tmp_path / "o/relax.json").read_text())
-    assert f"potential={expected}," in record["settings"]["calculator"]
+    assert f"potential={expected}," in (tmp_path / "o/relax.json").read_text()
