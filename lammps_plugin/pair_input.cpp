@@ -64,7 +64,8 @@ void PairMlcalc::settings(int narg, char **arg)
     } else
       error->all(FLERR,
                  "pair_style mlcalc: unknown or incomplete option '{}'; options are 'exchange', 'halo', 'auto', 'halo_memory "
-                 "GIB', 'timing yes|no', 'grade_warn|grade_stop VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
+                 "GIB', 'timing yes|no', 'grade_warn|grade_stop VALUE|no' and 'input NAME VALUE'. The model file goes to "
+                 "pair_coeff.",
                  key);
   }
 }
