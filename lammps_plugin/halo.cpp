@@ -31,6 +31,8 @@ namespace {
 constexpr double gib = 1024.0 * 1024.0 * 1024.0;
 // Memory is measured on a part of the graph of this many edges: enough to drown what does not grow with them.
 constexpr int64_t sample_edges = 20000;
+// What the heap takes over what torch holds: pieces freed in between that fit nothing.
+constexpr double heap = 1.25;
 // A later run whose graph is larger by this is measured again.
 constexpr double growth = 1.1;
 
@@ -129,7 +131,7 @@ void PairMlcalc::check_memory()
     const int64_t part = MIN(nodes.n_edges, sample_edges);
     if (part > 0) {
       const double measured = model->measure_memory(nodes, inputs, part);
-      bytes = measured * static_cast<double>(nodes.n_edges) / static_cast<double>(part);
+      bytes = heap * measured * static_cast<double>(nodes.n_edges) / static_cast<double>(part);
     }
   } catch (const std::exception &exception) {
     problem = std::string("the model failed: ") + exception.what();
