@@ -37,51 +37,7 @@ OLD_ASE = "3.23.0" if NEW else "3.22.1"
 PACKAGES = [f"ase=={OLD_ASE}", *(["numpy<2.2", "scipy<1.15"] if NEW else ["numpy<2", "scipy<1.14"])]
 LJ = "ase.calculators.lj:LennardJones"
 ARGON = {"sigma": 3.4, "epsilon": 0.0104, "rc": 8.0}
-FACTORIES = '''
-import os, sys, time
-import numpy as np
-from ase.calculators.calculator import Calculator
-from ase.calculators.emt import EMT
-
-class Echo(Calculator):
-    """Energy and more from what i-PI does not carry."""
-    implemented_properties = ["energy", "forces", "charges", "dipole"]
-    def calculate(self, atoms=None, properties=(), system_changes=()):
-        super().calculate(atoms, properties, system_changes)
-        energy = 1000.0 * atoms.info.get("charge", 0) + 100.0 * atoms.get_initial_magnetic_moments().sum()
-        self.results = {
-            "energy": energy + 10.0 * atoms.get_tags().sum() + atoms.pbc.sum(),
-            "forces": np.zeros((len(atoms), 3)),
-            "charges": 2 * atoms.get_initial_charges(),
-            "dipole": np.array([0.1, 0.2, 0.3]),
-        }
-
-class Moody(EMT):
-    """Does what the length of the first cell vector asks for."""
-    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
-        asked = round(float(atoms.cell[0, 0]))
-        print("asked for", asked)
-        if asked == 101:
-            raise ArithmeticError("no mood for this one")
-        if asked in (102, 103):
-            if asked == 103 and os.fork() == 0:
-                time.sleep(20)
-                os._exit(0)
-            time.sleep(60)
-        super().calculate(atoms, properties, system_changes)
-        if asked == 104:
-            self.results["forces"][1] = np.nan
-
-def hang():
-    print("loading for ever")
-    time.sleep(60)
-
-def fail(reason):
-    raise RuntimeError(reason)
-
-def nothing():
-    return 42
-'''
+FACTORIES = str(Path(__file__).parent / "remote_factories.py")
 # What the calculator gives without a socket in between.
 DIRECT = """
 import importlib, json, sys
@@ -110,13 +66,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     install = [other, "-m", "pip", "install", "-q", "--no-deps", "--only-binary", ":all:", *PACKAGES]
     subprocess.run(install, check=True, env=clean())
     return other
-
-
-@pytest.fixture(scope="session")
-def factories(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("factories") / "factories.py"
-    file.write_text(FACTORIES)
-    return str(file)
 
 
 def clean() -> dict[str, str]:
@@ -222,9 +171,9 @@ def test_other_elements_and_pbc_reach_the_other_side(python: str, respawn: bool)
         assert all(gone(process) for process in seen if process != calc.process_id)
 
 
-def test_charges_moments_tags_and_info_are_sent(python: str, factories: str) -> None:
+def test_charges_moments_tags_and_info_are_sent(python: str) -> None:
     atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 4]])
-    with RemoteCalculator(python, f"{factories}:Echo") as calc:
+    with RemoteCalculator(python, f"{FACTORIES}:Echo") as calc:
         atoms.calc = calc
         assert atoms.get_potential_energy() == 0
         atoms.info["charge"] = np.int64(-1)
@@ -244,7 +193,7 @@ def test_charges_moments_tags_and_info_are_sent(python: str, factories: str) -> 
         assert calc.check_state(atoms) == []
 
 
-def test_what_fails_at_the_start_says_why(python: str, factories: str) -> None:
+def test_what_fails_at_the_start_says_why(python: str) -> None:
     def message(factory: str, kwargs: dict[str, Any] | None = None, **options: Any) -> str:
         with pytest.raises(RemoteStartError) as caught:
             RemoteCalculator(options.pop("python", python), factory, kwargs, **options)
@@ -253,13 +202,13 @@ def test_what_fails_at_the_start_says_why(python: str, factories: str) -> None:
     assert "is no Python that can be run" in message(LJ, python="/nowhere/bin/python")
     assert "No module named 'no_such_module'" in message("no_such_module:Calculator")
     assert "has no attribute 'Nothing'" in message("ase.calculators.emt:Nothing")
-    assert "not an ASE calculator" in message(f"{factories}:nothing")
-    failed = message(f"{factories}:fail", {"reason": "the weights are gone"})
+    assert "not an ASE calculator" in message(f"{FACTORIES}:nothing")
+    failed = message(f"{FACTORIES}:fail", {"reason": "the weights are gone"})
     assert "Traceback" in failed
     assert "RuntimeError: the weights are gone" in failed
     assert "exit status 1" in failed
     start = time.monotonic()
-    assert "loading for ever" in message(f"{factories}:hang", start_timeout=2.0)
+    assert "loading for ever" in message(f"{FACTORIES}:hang", start_timeout=2.0)
     assert time.monotonic() - start < 6
     with pytest.raises(SettingsError, match="module:callable"):
         RemoteCalculator(python, "ase.calculators.emt")
@@ -267,8 +216,8 @@ def test_what_fails_at_the_start_says_why(python: str, factories: str) -> None:
         RemoteCalculator(python, LJ, {"sigma": object()})
 
 
-def test_a_structure_it_fails_on_and_the_next(python: str, factories: str) -> None:
-    with RemoteCalculator(python, f"{factories}:Moody") as calc:
+def test_a_structure_it_fails_on_and_the_next(python: str) -> None:
+    with RemoteCalculator(python, f"{FACTORIES}:Moody") as calc:
         good, bad, nan = copper(), copper(101), copper(104)
         good.calc = bad.calc = nan.calc = calc
         with pytest.raises(RemoteError, match=r"(?s)over there.*Traceback.*ArithmeticError: no mood for this one"):
@@ -287,9 +236,9 @@ def test_a_structure_it_fails_on_and_the_next(python: str, factories: str) -> No
 
 
 @pytest.mark.parametrize("asked", [102, 103])
-def test_a_killed_process_is_an_error_at_once(python: str, factories: str, asked: int) -> None:
+def test_a_killed_process_is_an_error_at_once(python: str, asked: int) -> None:
     """In the second case a child of it still holds the connection open."""
-    with RemoteCalculator(python, f"{factories}:Moody") as calc:
+    with RemoteCalculator(python, f"{FACTORIES}:Moody") as calc:
         atoms, process = copper(), calc.process_id
         atoms.calc = calc
         atoms.get_forces()
@@ -313,8 +262,8 @@ def test_a_killed_process_is_an_error_at_once(python: str, factories: str, asked
         assert len(atoms.get_forces()) == 4
 
 
-def test_a_structure_that_takes_too_long(python: str, factories: str) -> None:
-    with RemoteCalculator(python, f"{factories}:Moody", timeout=1.0) as calc:
+def test_a_structure_that_takes_too_long(python: str) -> None:
+    with RemoteCalculator(python, f"{FACTORIES}:Moody", timeout=1.0) as calc:
         atoms, process = copper(102), calc.process_id
         atoms.calc = calc
         with pytest.raises(RemoteLostError, match="no answer in 1 s"):
@@ -322,11 +271,11 @@ def test_a_structure_that_takes_too_long(python: str, factories: str) -> None:
         assert gone(process)
 
 
-def test_an_interrupt_leaves_it_usable(python: str, factories: str) -> None:
+def test_an_interrupt_leaves_it_usable(python: str) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with RemoteCalculator(python, f"{factories}:Moody") as calc:
+    with RemoteCalculator(python, f"{FACTORIES}:Moody") as calc:
         slow, process = copper(102), calc.process_id
         slow.calc = calc
         before = signal.signal(signal.SIGALRM, interrupt)
