@@ -81,14 +81,15 @@ class AOTInductor : public Program {
   ProgramOutput run(const ModelGraph &graph, Exchanger *exchanger, const std::map<std::string, double> &inputs) override
   {
     at::AutoDispatchBelowADInplaceOrView without_autograd;
-    const int64_t extra = std::max<int64_t>(0, least - graph.n_owned);
+    const int64_t n = graph.n_centres, foreign = graph.n_nodes - n;
+    const int64_t extra = std::max<int64_t>(0, least - n);
     const int64_t edges = std::max(graph.n_edges, least);
     const auto whole = at::TensorOptions().dtype(at::kLong);
 
     auto species = at::zeros({graph.n_nodes + extra + 1}, whole);
     auto *const kinds = species.data_ptr<int64_t>();
-    std::copy_n(graph.species.data(), graph.n_owned, kinds);
-    std::copy_n(graph.species.data() + graph.n_owned, graph.n_nodes - graph.n_owned, kinds + graph.n_owned + extra);
+    std::copy_n(graph.species.data(), n, kinds);
+    std::copy_n(graph.species.data() + n, foreign, kinds + n + extra);
 
     auto index = at::empty({2, edges}, whole);
     auto *const centres = index.data_ptr<int64_t>(), *const neighbours = centres + edges;
@@ -96,16 +97,20 @@ class AOTInductor : public Program {
     std::copy_n(graph.index.data() + graph.stride, graph.n_edges, neighbours);
     if (extra > 0)
       for (int64_t e = 0; e < graph.n_edges; ++e)
-        if (neighbours[e] >= graph.n_owned) neighbours[e] += extra;
+        if (neighbours[e] >= n) neighbours[e] += extra;
     auto vectors = at::empty({edges, 3}, at::TensorOptions().dtype(dtype));
     if (graph.n_edges > 0)
       vectors.narrow(0, 0, graph.n_edges)
           .copy_(at::from_blob(const_cast<double *>(graph.vectors.data()), {graph.n_edges, 3},
                                at::TensorOptions().dtype(at::kDouble)));
-    for (int64_t e = graph.n_edges; e < edges; ++e) centres[e] = neighbours[e] = graph.n_owned + extra - 1;
+    for (int64_t e = graph.n_edges; e < edges; ++e) centres[e] = neighbours[e] = n + extra - 1;
     vectors.narrow(0, graph.n_edges, edges - graph.n_edges).fill_(2.0 * info.cutoff);
 
-    std::vector<at::Tensor> given = {species, index, vectors, at::arange(graph.n_owned + extra, whole)};
+    std::vector<at::Tensor> given = {species, index, vectors, at::arange(n + extra, whole)};
+    if (info.counted) {
+      given.push_back(at::zeros({n + extra}, vectors.options()));
+      given.back().narrow(0, 0, graph.n_owned).fill_(1.0);
+    }
     for (const auto &name : info.inputs)
       given.push_back(at::full({1}, inputs.count(name) ? inputs.at(name) : 0.0, vectors.options()));
 

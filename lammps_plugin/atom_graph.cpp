@@ -47,7 +47,7 @@ void AtomGraph::map_atoms(NeighList *list, const std::vector<int> &species_of_ty
   mapped_at = neighbor->lastcall;
 }
 
-void AtomGraph::update(NeighList *list, const std::vector<int> &species_of_type, double cutoff)
+void AtomGraph::update(NeighList *list, const std::vector<int> &species_of_type, double cutoff, int hops)
 {
   if (neighbor->ago == 0 || mapped_at != neighbor->lastcall || n_local != atom->nlocal || n_ghost != atom->nghost)
     map_atoms(list, species_of_type);
@@ -56,49 +56,53 @@ void AtomGraph::update(NeighList *list, const std::vector<int> &species_of_type,
   const double cutoff_squared = cutoff * cutoff;
 
   // forget the foreign nodes of the last step
-  for (size_t n = graph.n_owned; n < atoms.size(); ++n) node_of[atoms[n]] = -1;
+  for (size_t n = graph.n_owned; n < atoms.size(); ++n) node_of[representative[atoms[n]]] = -1;
   atoms.resize(graph.n_owned);
-  int64_t most = 0;
-  for (int ii = 0; ii < list->inum; ++ii) most += list->numneigh[list->ilist[ii]];
-  graph.reserve(most);
-  if (static_cast<int64_t>(neighbours.size()) < graph.stride) neighbours.resize(graph.stride);
-
-  int64_t *const from = graph.index.data(), *const to = from + graph.stride;
-  double *vector = graph.vectors.data();
   closest = std::numeric_limits<double>::infinity();
   closest_i = closest_j = 0;
-  int64_t edges = 0;
-  for (int64_t node = 0; node < graph.n_owned; ++node) {
-    const int i = atoms[node];
-    const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
-    const int *const neighbour_list = list->firstneigh[i];
-    for (int jj = 0; jj < list->numneigh[i]; ++jj) {
-      const int j = neighbour_list[jj] & NEIGHMASK;
-      const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
-      const double r_squared = dx * dx + dy * dy + dz * dz;
-      if (r_squared >= cutoff_squared || species_of_type[type[j]] < 0) continue;
-      if (r_squared < closest) {
-        closest = r_squared;
-        closest_i = i;
-        closest_j = j;
+  int64_t edges = 0, node = 0;
+  for (int hop = 0; hop < hops; ++hop) {
+    const auto end = static_cast<int64_t>(atoms.size());
+    int64_t most = edges;
+    for (int64_t n = node; n < end; ++n) most += list->numneigh[atoms[n]];
+    graph.reserve(most, edges);
+    if (static_cast<int64_t>(neighbours.size()) < graph.stride) neighbours.resize(graph.stride);
+    int64_t *const from = graph.index.data(), *const to = from + graph.stride;
+    double *vector = graph.vectors.data() + 3 * edges;
+    for (; node < end; ++node) {
+      const int i = atoms[node];
+      const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
+      const int *const neighbour_list = list->firstneigh[i];
+      for (int jj = 0; jj < list->numneigh[i]; ++jj) {
+        const int j = neighbour_list[jj] & NEIGHMASK;
+        const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
+        const double r_squared = dx * dx + dy * dy + dz * dz;
+        if (r_squared >= cutoff_squared || species_of_type[type[j]] < 0) continue;
+        if (r_squared < closest) {
+          closest = r_squared;
+          closest_i = i;
+          closest_j = j;
+        }
+        const int k = representative[j];
+        if (node_of[k] < 0) {
+          node_of[k] = static_cast<int64_t>(atoms.size());
+          atoms.push_back(j);
+        }
+        from[edges] = node;
+        to[edges] = node_of[k];
+        neighbours[edges] = j;
+        vector[0] = dx;
+        vector[1] = dy;
+        vector[2] = dz;
+        vector += 3;
+        ++edges;
       }
-      const int k = representative[j];
-      if (node_of[k] < 0) {
-        node_of[k] = static_cast<int64_t>(atoms.size());
-        atoms.push_back(k);
-      }
-      from[edges] = node;
-      to[edges] = node_of[k];
-      neighbours[edges] = j;
-      vector[0] = dx;
-      vector[1] = dy;
-      vector[2] = dz;
-      vector += 3;
-      ++edges;
     }
+    if (hop == 0) owned_edges = edges;
   }
   closest = std::sqrt(closest);
   graph.n_edges = edges;
+  graph.n_centres = node;
   graph.n_nodes = static_cast<int64_t>(atoms.size());
   graph.species.resize(graph.n_nodes);
   for (int64_t n = 0; n < graph.n_nodes; ++n) graph.species[n] = species_of_type[type[atoms[n]]];

@@ -20,18 +20,23 @@ namespace LAMMPS_NS {
 
 // The atoms and ghosts of a rank as nodes and edges of a model's graph, and rows of numbers of nodes on their way between
 // ranks.
+//
+// With one hop only owned atoms have edges, and features of ghosts have to come from other ranks. With as many hops as
+// the model has layers the graph holds all that energies of owned atoms depend on: nodes by their distance in hops, each
+// at its closest image, and edges of all but the last.
 class AtomGraph : protected Pointers {
  public:
   explicit AtomGraph(class LAMMPS *);
 
-  // Bring the graph up to date with positions and the full neighbour list.
-  void update(class NeighList *, const std::vector<int> &species_of_type, double cutoff);
+  // Bring the graph up to date with positions and the full neighbour list, which has rows of ghosts for more than one hop.
+  void update(class NeighList *, const std::vector<int> &species_of_type, double cutoff, int hops);
   // The next update starts from nothing.
   void forget() { mapped_at = -1; }
 
   const mlcalc::ModelGraph &nodes_and_edges() const { return graph; }
   int64_t n_owned() const { return graph.n_owned; }
   int64_t n_edges() const { return graph.n_edges; }
+  int64_t n_owned_edges() const { return owned_edges; }
   int atom_of_node(int64_t node) const { return atoms[node]; }
   int centre(int64_t edge) const { return atoms[graph.index[edge]]; }
   int neighbour(int64_t edge) const { return neighbours[edge]; }
@@ -55,9 +60,10 @@ class AtomGraph : protected Pointers {
   const double *ghost_row(int i) const { return &ghost_rows[static_cast<size_t>(i - n_local) * width]; }
 
   mlcalc::ModelGraph graph;
+  int64_t owned_edges = 0;            // those whose centre is owned, which come first
   std::vector<int> representative;    // of all images of an atom: the owned one, or the first ghost
   std::vector<int64_t> node_of;       // node of a representative, -1 if it has none
-  std::vector<int> atoms;             // back
+  std::vector<int> atoms;             // back, to the image whose edges are taken
   std::vector<int> neighbours;        // LAMMPS atom at the end of each edge
   bigint mapped_at = -1;              // step of the neighbour list the map belongs to
   int n_local = -1, n_ghost = -1;

@@ -28,7 +28,7 @@ Reference read_reference(const json &values)
   Reference reference;
   auto &graph = reference.graph;
   graph.species = values.at("species").get<std::vector<int64_t>>();
-  graph.n_owned = graph.n_nodes = static_cast<int64_t>(graph.species.size());
+  graph.n_owned = graph.n_centres = graph.n_nodes = static_cast<int64_t>(graph.species.size());
   const auto &index = values.at("edge_index");
   const auto centres = index.at(0).get<std::vector<int64_t>>(), neighbours = index.at(1).get<std::vector<int64_t>>();
   if (centres.size() != neighbours.size()) throw std::runtime_error("edge_index");
@@ -72,6 +72,7 @@ ModelInfo read_info(const json &document)
   info.name = values.value("name", "");
   info.elements = values.at("elements").get<std::vector<std::string>>();
   info.cutoff = values.at("cutoff");
+  info.energy_scale = values.value("energy_scale", "unknown");
   info.min_distance = values.value("min_distance", 0.0);
   info.layers = values.at("layers");
   info.needs = values.value("needs", std::vector<std::string>{});
@@ -79,6 +80,7 @@ ModelInfo read_info(const json &document)
   info.outputs = values.value("outputs", std::vector<std::string>{});
   info.program = document.value("program", "torchscript");
   info.command = document.value("command", "");
+  info.counted = info.program != "aotinductor" || document.value("counted", false);
   info.element_sets = values.value("element_sets", std::vector<std::vector<std::string>>{});
   info.dtype = document.at("dtype");
   info.torch_version = document.at("torch_version");
@@ -144,7 +146,16 @@ std::string mismatch(const json &document)
 
 std::string first_line(const std::string &text)
 {
-  return text.substr(0, text.find('\n'));
+  std::istringstream lines(text);
+  std::string first, line;
+  std::getline(lines, first);
+  if (first.rfind("The following operation failed in the TorchScript", 0) != 0) return first;
+  // the last line that begins like "RuntimeError: "
+  while (std::getline(lines, line)) {
+    const auto colon = line.find("Error: ");
+    if (colon != std::string::npos && line.find_first_of(" \t") > colon) first = line.substr(colon + 7);
+  }
+  return first;
 }
 
 std::string export_again(const ModelInfo &info)

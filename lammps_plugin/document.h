@@ -29,7 +29,7 @@ struct Reference {
 // the user: not a model file, a newer one, or compiled for another processor or torch.
 void read_document(const std::string &path, ModelInfo &, Reference &);
 
-// First line only: torch appends a C++ stack trace.
+// What went wrong, in one line: torch appends a C++ stack trace, and puts the trace of a TorchScript program first.
 std::string first_line(const std::string &text);
 
 // How to make the file anew.

@@ -13,6 +13,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <atomic>
+
 namespace mlcalc {
 
 namespace {
@@ -22,6 +24,17 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 thread_local ExchangeScope *current = nullptr;
+std::atomic<int> talking = 0;    // scopes with an exchanger, on all threads
+
+// The exchanger of this thread, null where the operator is the identity. MPI belongs to the thread that called the
+// model: on another one, which a program can start by fork, there is no way to tell in which order to communicate.
+Exchanger *exchanger_here()
+{
+  TORCH_CHECK(current || talking == 0,
+              "mlcalc::exchange was called on a foreign thread; a model must exchange on the thread that calls it, not in "
+              "a fork");
+  return current ? current->exchanger : nullptr;
+}
 
 int64_t row_width(const Tensor &features)
 {
@@ -63,12 +76,14 @@ Tensor reverse_rows(Exchanger &exchanger, const Tensor &gradient)
 
 Tensor exchange_cpu(const Tensor &features)
 {
-  return current && current->exchanger ? forward_rows(*current->exchanger, features) : features.clone();
+  auto *const exchanger = exchanger_here();
+  return exchanger ? forward_rows(*exchanger, features) : features.clone();
 }
 
 Tensor exchange_backward_cpu(const Tensor &gradient)
 {
-  return current && current->exchanger ? reverse_rows(*current->exchanger, gradient) : gradient.clone();
+  auto *const exchanger = exchanger_here();
+  return exchanger ? reverse_rows(*exchanger, gradient) : gradient.clone();
 }
 
 Tensor call(const char *name, const Tensor &features)
@@ -82,7 +97,7 @@ class Exchange : public torch::autograd::Function<Exchange> {
  public:
   static variable_list forward(AutogradContext *ctx, const Tensor &features, const Tensor &token, bool back)
   {
-    ctx->saved_data["scope"] = reinterpret_cast<int64_t>(current);
+    ctx->saved_data["exchanger"] = reinterpret_cast<int64_t>(exchanger_here());
     ctx->saved_data["back"] = back;
     at::AutoDispatchBelowADInplaceOrView below;
     return {call(back ? "mlcalc::exchange_backward" : "mlcalc::exchange", features), token.detach().clone()};
@@ -91,7 +106,7 @@ class Exchange : public torch::autograd::Function<Exchange> {
   static variable_list backward(AutogradContext *ctx, variable_list gradients)
   {
     // MPI belongs to the thread that called the model, and `current` does too; autograd keeps CPU work there.
-    TORCH_CHECK(ctx->saved_data["scope"].toInt() == reinterpret_cast<int64_t>(current),
+    TORCH_CHECK(ctx->saved_data["exchanger"].toInt() == reinterpret_cast<int64_t>(exchanger_here()),
                 "mlcalc::exchange: backward runs on a foreign thread, or after the evaluation has ended");
     const bool back = ctx->saved_data["back"].toBool();
     // gradients are zeros where autograd had none
@@ -102,7 +117,7 @@ class Exchange : public torch::autograd::Function<Exchange> {
 
 Tensor exchange_autograd(const Tensor &features)
 {
-  if (!current || !current->exchanger) return Exchange::apply(features, at::zeros({1}), false)[0];
+  if (!exchanger_here()) return Exchange::apply(features, at::zeros({1}), false)[0];
   ++current->calls;
   auto out = Exchange::apply(features, current->last_token, false);
   current->last_token = out[1];
@@ -133,11 +148,13 @@ ExchangeScope::ExchangeScope(Exchanger *exchanger_) : exchanger(exchanger_), out
   first_token = at::zeros({1}, at::kDouble).set_requires_grad(true);
   last_token = first_token;
   current = this;
+  if (exchanger) ++talking;
 }
 
 ExchangeScope::~ExchangeScope()
 {
   current = outer;
+  if (exchanger) --talking;
 }
 
 }    // namespace mlcalc

@@ -15,6 +15,7 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
@@ -35,12 +36,14 @@ double largest_difference(const std::vector<double> &a, const std::vector<double
 
 }    // namespace
 
-void ModelGraph::reserve(int64_t edges)
+void ModelGraph::reserve(int64_t edges, int64_t kept)
 {
   if (edges > stride || index.empty()) {
+    const int64_t before = stride;
     stride = edges + edges / 8 + 16;
     index.resize(2 * stride);
     vectors.resize(3 * stride);
+    std::copy_backward(index.begin() + before, index.begin() + before + kept, index.begin() + stride + kept);
   }
 }
 
@@ -61,7 +64,11 @@ bool Model::has_grades() const
 ModelResult Model::evaluate(const ModelGraph &graph, Exchanger *exchanger, const std::map<std::string, double> &inputs)
 {
   auto &output = program->last;
-  output = program->run(graph, exchanger, inputs);
+  try {
+    output = program->run(graph, exchanger, inputs);
+  } catch (const std::exception &problem) {
+    throw std::runtime_error(first_line(problem.what()));
+  }
   return {output.energies.data_ptr<double>(), output.gradients.data_ptr<double>(),
           output.grades.defined() ? output.grades.data_ptr<double>() : nullptr};
 }

@@ -24,25 +24,28 @@ namespace mlcalc {
 struct ModelInfo {
   std::string name, dtype, torch_version;
   std::string program;    // torchscript or aotinductor
+  std::string energy_scale;    // what the energies mean
   std::string command;    // that made the file, if known
   std::vector<std::string> elements, needs, inputs, outputs;
   std::vector<std::vector<std::string>> element_sets;    // empty: any elements may occur together
   double cutoff = 0.0;
   double min_distance = 0.0;    // closest pair in the training data, 0 if unknown
   int layers = 1;
-  int64_t exchange_width = 0;
+  int64_t exchange_width = 0;    // of the operator mlcalc::exchange; 0: the program does not use it
+  bool counted = true;           // the program can tell centres whose energy counts from others
 };
 
-// The nodes and edges of one rank. The first n_owned nodes are its own atoms.
+// The nodes and edges of one rank. The first n_owned nodes are its own atoms; the first n_centres have edges, and the
+// others are ghosts. More centres than owned atoms are a halo, see atom_graph.h.
 struct ModelGraph {
-  int64_t n_owned = 0, n_nodes = 0, n_edges = 0;
+  int64_t n_owned = 0, n_centres = 0, n_nodes = 0, n_edges = 0;
   std::vector<int64_t> species;
   std::vector<int64_t> index;    // centres at 0, neighbours at stride
   int64_t stride = 0;
   std::vector<double> vectors;    // neighbour minus centre
 
-  // make room for a number of edges, which need not all be used
-  void reserve(int64_t edges);
+  // make room for a number of edges, which need not all be used; the first `kept` stay
+  void reserve(int64_t edges, int64_t kept = 0);
 };
 
 // Valid until the next evaluation.
@@ -67,6 +70,8 @@ class Model {
   void self_check();
   // `exchanger` may be null: no other ranks. `inputs` are the per-structure inputs the model asks for.
   ModelResult evaluate(const ModelGraph &, Exchanger *exchanger, const std::map<std::string, double> &inputs);
+  // Bytes that torch holds at most during an evaluation, from a part of the graph with at most so many edges.
+  double measure_memory(const ModelGraph &, const std::map<std::string, double> &inputs, int64_t edges);
   // Thread count of libtorch in this process while the object lives.
   class Threads {
    public:

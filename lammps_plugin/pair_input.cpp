@@ -11,7 +11,7 @@
 
 #include "pair_mlcalc.h"
 
-#include "model.h"
+#include "committee.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -23,7 +23,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
-#include <stdexcept>
+#include <unistd.h>
 
 using namespace LAMMPS_NS;
 
@@ -37,6 +37,12 @@ std::string major_minor(const std::string &version)
   return std::to_string(major) + "." + std::to_string(minor);
 }
 
+bool is_model_file(const std::string &name)
+{
+  const auto dot = name.rfind('.');
+  return dot != std::string::npos && (name.substr(dot) == ".pt" || name.substr(dot) == ".pt2");
+}
+
 }    // namespace
 
 void PairMlcalc::settings(int narg, char **arg)
@@ -46,20 +52,32 @@ void PairMlcalc::settings(int narg, char **arg)
     if (key == "timing" && k + 1 < narg) {
       timing = utils::logical(FLERR, arg[k + 1], false, lmp) != 0;
       k += 2;
-    } else if ((key == "grade_warn" || key == "grade_stop") && k + 1 < narg) {
-      double &threshold = key == "grade_warn" ? grade_warn : grade_stop;
+    } else if (k + 1 < narg && (key == "grade_warn" || key == "grade_stop" || key == "deviation_warn" ||
+                                key == "deviation_stop")) {
+      const bool of_grades = key[0] == 'g';
+      double &threshold = key == "grade_warn" ? grade_warn
+          : key == "grade_stop"               ? grade_stop
+          : key == "deviation_warn"           ? deviation_warn
+                                              : deviation_stop;
       threshold = strcmp(arg[k + 1], "no") == 0 ? std::numeric_limits<double>::infinity()
                                                 : utils::numeric(FLERR, arg[k + 1], false, lmp);
       if (!(threshold > 0.0)) error->all(FLERR, "pair_style mlcalc: {} must be a positive number or 'no'", key);
-      asked_for_grades = true;
+      (of_grades ? asked_for_grades : asked_for_deviations) = true;
+      k += 2;
+    } else if (mode_option(key)) {
+      ++k;
+    } else if (key == "halo_memory" && k + 1 < narg) {
+      halo_memory = utils::numeric(FLERR, arg[k + 1], false, lmp);
+      if (!(halo_memory > 0.0)) error->all(FLERR, "pair_style mlcalc: halo_memory must be a positive number of GiB");
       k += 2;
     } else if (key == "input" && k + 2 < narg) {
       inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
       k += 3;
     } else
       error->all(FLERR,
-                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'timing yes|no', 'grade_warn|grade_stop "
-                 "VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
+                 "pair_style mlcalc: unknown or incomplete option '{}'; options are 'exchange', 'halo', 'auto', 'halo_memory "
+                 "GIB', 'timing yes|no', 'grade_warn|grade_stop VALUE|no', 'deviation_warn|deviation_stop VALUE|no' and "
+                 "'input NAME VALUE'. The model file goes to pair_coeff.",
                  key);
   }
 }
@@ -78,52 +96,75 @@ void PairMlcalc::agree(const std::string &problem)
   error->all(FLERR, "pair mlcalc: " + text);
 }
 
-void PairMlcalc::load(const std::string &path)
+// Ranks on several machines, or in several folders, can find different files under one name.
+void PairMlcalc::same_file_everywhere(const std::string &path)
+{
+  const std::string mine = mlcalc::fingerprint(path);
+  std::string first = mine;
+  MPI_Bcast(first.data(), static_cast<int>(first.size()), MPI_CHAR, 0, world);
+  std::string problem;
+  if (mine != first) {
+    char host[256] = "";
+    gethostname(host, sizeof(host) - 1);
+    const auto say = [](const std::string &digest) { return digest[0] == ' ' ? "unreadable" : "sha1 " + digest; };
+    problem = fmt::format("ranks see different files under the name {}: {} on rank {} ({}), {} on rank 0; copy one file to "
+                          "all machines, or give its full path",
+                          path, say(mine), comm->me, host, say(first));
+  }
+  agree(problem);
+}
+
+void PairMlcalc::load(const std::vector<std::string> &paths)
 {
   std::string problem;
   model.reset();
+  for (const auto &path : paths) same_file_everywhere(path);
   try {
-    model = std::make_unique<mlcalc::Model>(path);
-    if (model->info().exchange_width < 0 && comm->nprocs > 1)
-      throw std::runtime_error("its parts exchange different numbers per atom, so it runs on one rank only; export the "
-                               "part for these elements: mlcalc export POTENTIAL FILE.pt --elements ...");
+    model = std::make_unique<mlcalc::Committee>(paths);
     mlcalc::Model::Threads threads(comm->nthreads);
     model->self_check();
   } catch (const std::exception &exception) {
     problem = exception.what();
-    if (problem.find(path) == std::string::npos) problem = path + ": " + problem;
   }
   agree(problem);
   const auto &info = model->info();
+  const auto &name = model->name();
   const auto running = mlcalc::torch_version();
-  if (comm->me == 0 && major_minor(info.torch_version) != major_minor(running))
-    error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", path,
-                   info.torch_version, running);
+  for (const auto &member : model->members()) {
+    const auto &made = member.model->info().torch_version;
+    if (comm->me == 0 && major_minor(made) != major_minor(running))
+      error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", member.path, made,
+                     running);
+  }
   if (asked_for_grades && !model->has_grades())
-    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade", path);
+    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade", name);
+  if (asked_for_deviations && model->size() < 2)
+    error->all(FLERR, "pair mlcalc: deviation_warn and deviation_stop compare several models, {} is one: give more files "
+                      "to pair_coeff", name);
   for (const auto &input : inputs)
     if (std::find(info.inputs.begin(), info.inputs.end(), input.first) == info.inputs.end())
-      error->all(FLERR, "pair mlcalc: {} takes no input '{}'", path, input.first);
-  for (const auto &name : info.inputs)
-    if (!inputs.count(name))
-      error->all(FLERR, "pair mlcalc: {} needs a value for '{}': pair_style mlcalc input {} VALUE", path, name, name);
+      error->all(FLERR, "pair mlcalc: {} takes no input '{}'", name, input.first);
+  for (const auto &input : info.inputs)
+    if (!inputs.count(input))
+      error->all(FLERR, "pair mlcalc: {} needs a value for '{}': pair_style mlcalc input {} VALUE", name, input, input);
 }
 
-void PairMlcalc::map_types(int narg, char **arg)
+void PairMlcalc::map_types(const std::vector<std::string> &elements)
 {
   const auto &info = model->info();
   std::vector<std::string> used;
   species_of_type.assign(atom->ntypes + 1, -1);
-  for (int k = 3; k < narg; ++k) {
-    if (strcmp(arg[k], "NULL") == 0) continue;
-    const auto found = std::find(info.elements.begin(), info.elements.end(), arg[k]);
+  for (size_t k = 0; k < elements.size(); ++k) {
+    if (elements[k] == "NULL") continue;
+    const auto found = std::find(info.elements.begin(), info.elements.end(), elements[k]);
     if (found == info.elements.end()) {
       std::string known;
       for (const auto &element : info.elements) known += " " + element;
-      error->all(FLERR, "pair_coeff: element {} of type {} is not in {}, which knows:{}", arg[k], k - 2, arg[2], known);
+      error->all(FLERR, "pair_coeff: element {} of type {} is not in {}{}, which {}:{}", elements[k], k + 1,
+                 model->size() > 1 ? "all of " : "", model->name(), model->size() > 1 ? "share" : "knows", known);
     }
-    species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());
-    used.emplace_back(arg[k]);
+    species_of_type[k + 1] = static_cast<int>(found - info.elements.begin());
+    used.push_back(elements[k]);
   }
   const auto &sets = info.element_sets;
   const bool together = sets.empty() || std::any_of(sets.begin(), sets.end(), [&](const auto &set) {
@@ -137,20 +178,26 @@ void PairMlcalc::map_types(int narg, char **arg)
       for (const auto &element : set) known += (known.back() == '{' ? "" : " ") + element;
       known += "}";
     }
-    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", arg[2], known);
+    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", model->name(),
+               known);
   }
 }
 
+// The first name is a file whatever it is called; more of them are told from elements by their endings.
 void PairMlcalc::coeff(int narg, char **arg)
 {
-  if (narg != 3 + atom->ntypes)
+  int files = 1;
+  while (2 + files < narg && is_model_file(arg[2 + files])) ++files;
+  if (narg != 2 + files + atom->ntypes)
     error->all(FLERR,
-               "pair_coeff for mlcalc is '* * FILE.pt' and one element (or NULL) for each of the {} atom types",
+               "pair_coeff for mlcalc is '* * FILE.pt' and one element (or NULL) for each of the {} atom types; the files "
+               "of a committee, all ending in .pt or .pt2, come before the elements",
                atom->ntypes);
-  load(arg[2]);
+  load({arg + 2, arg + 2 + files});
+  edges_checked = 0.0;
   if (!allocated) allocate();
-  map_types(narg, arg);
-  map_element2type(narg - 3, arg + 3);
+  map_types({arg + 2 + files, arg + narg});
+  map_element2type(atom->ntypes, arg + 2 + files);
 }
 
 void PairMlcalc::write_restart(FILE *file)
@@ -165,7 +212,7 @@ void PairMlcalc::read_restart(FILE *file)
 
 void PairMlcalc::write_restart_settings(FILE *file)
 {
-  const int numbers[2] = {timing, static_cast<int>(inputs.size())};
+  const int numbers[2] = {timing + 2 * static_cast<int>(mode), static_cast<int>(inputs.size())};
   fwrite(numbers, sizeof(int), 2, file);
   for (const auto &input : inputs) {
     const int length = static_cast<int>(input.first.size());
@@ -173,6 +220,10 @@ void PairMlcalc::write_restart_settings(FILE *file)
     fwrite(input.first.data(), 1, length, file);
     fwrite(&input.second, sizeof(double), 1, file);
   }
+  const double thresholds[] = {grade_warn, grade_stop, deviation_warn, deviation_stop};
+  fwrite(thresholds, sizeof(double), 4, file);
+  const int asked[] = {asked_for_grades, asked_for_deviations};
+  fwrite(asked, sizeof(int), 2, file);
 }
 
 void PairMlcalc::read_restart_settings(FILE *file)
@@ -183,7 +234,8 @@ void PairMlcalc::read_restart_settings(FILE *file)
   };
   int numbers[2];
   get(numbers, sizeof(numbers));
-  timing = numbers[0] != 0;
+  timing = (numbers[0] & 1) != 0;
+  mode = static_cast<Mode>(numbers[0] / 2);
   for (int k = 0; k < numbers[1]; ++k) {
     int length;
     get(&length, sizeof(length));
@@ -191,4 +243,10 @@ void PairMlcalc::read_restart_settings(FILE *file)
     get(name.data(), length);
     get(&inputs[name], sizeof(double));
   }
+  for (double *threshold : {&grade_warn, &grade_stop, &deviation_warn, &deviation_stop})
+    get(threshold, sizeof(double));
+  int asked[2];
+  get(asked, sizeof(asked));
+  asked_for_grades = asked[0] != 0;
+  asked_for_deviations = asked[1] != 0;
 }

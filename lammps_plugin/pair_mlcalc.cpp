@@ -9,7 +9,7 @@
 
 #include "pair_mlcalc.h"
 
-#include "model.h"
+#include "committee.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -43,7 +43,8 @@ constexpr double default_grade_warn = 1.5;
 }    // namespace
 
 PairMlcalc::PairMlcalc(LAMMPS *lmp) :
-    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity())
+    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity()),
+    deviation_warn(grade_stop), deviation_stop(grade_stop)
 {
   // pair_style hybrid reads these flags right after construction
   single_enable = 0;
@@ -53,17 +54,19 @@ PairMlcalc::PairMlcalc(LAMMPS *lmp) :
   unit_convert_flag = utils::get_supported_conversions(utils::ENERGY);
   no_virial_fdotr_compute = 1;    // the virial comes from edges
   centroidstressflag = CENTROID_AVAIL;
-  nextra = 1;
-  pvector = largest_grade;
+  nextra = N_SUMMARY;
+  pvector = summary;
 }
 
 PairMlcalc::~PairMlcalc()
 {
+  forget_ghosts();
   if (allocated) {
     memory->destroy(setflag);
     memory->destroy(cutsq);
   }
-  memory->destroy(grades);
+  memory->destroy(grades.values);
+  memory->destroy(deviations.values);
   pvector = nullptr;    // not ours to free
 }
 
@@ -94,16 +97,19 @@ void PairMlcalc::init_style()
                               "'special_bonds lj/coul 1 1 1' if its atoms have bonds");
         break;
       }
-  neighbor->add_request(this, NeighConst::REQ_FULL);
+  settle_mode();
+  neighbor->add_request(this, hops > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
   // Buffers are sized by the top pair style, which may be hybrid; comm_style tiled takes the reverse size from here
   // whatever reverse_comm() is told.
-  const int width = MAX(0, static_cast<int>(model->info().exchange_width));
-  comm_forward = comm_reverse = width;
-  force->pair->comm_forward = MAX(force->pair->comm_forward, width);
-  force->pair->comm_reverse = MAX(force->pair->comm_reverse, width);
+  const int width = hops > 1 ? 0 : MAX(0, static_cast<int>(model->info().exchange_width));
+  comm_forward = width;
+  comm_reverse = model->size() > 1 ? MAX(width, 3 * model->size()) : width;    // forces of the members
+  force->pair->comm_forward = MAX(force->pair->comm_forward, comm_forward);
+  force->pair->comm_reverse = MAX(force->pair->comm_reverse, comm_reverse);
   graph.forget();
   warn_close = model->info().min_distance > 0.0;
   warn_grade = model->has_grades() && std::isfinite(grade_warn);
+  warn_deviation = std::isfinite(deviation_warn);
 }
 
 double PairMlcalc::init_one(int i, int j)
@@ -150,63 +156,21 @@ void PairMlcalc::check_distance()
                    pair(tags[0], tags[1]), least.distance, update->ntimestep, known);
 }
 
-void PairMlcalc::reserve_grades()
-{
-  if (grades && atom->nmax <= n_grades) return;
-  memory->destroy(grades);
-  n_grades = atom->nmax;
-  memory->create(grades, n_grades, "pair:grades");
-  std::fill_n(grades, n_grades, 0.0);
-}
-
-// Keep grades for those who ask, warn once in a run, stop where the user wants it.
-void PairMlcalc::check_grades(const double *values)
-{
-  reserve_grades();
-  std::fill_n(grades, n_grades, 0.0);
-  struct {
-    double grade;
-    int rank;
-  } mine = {0.0, comm->me}, most;
-  int where = 0;
-  for (int64_t n = 0; n < graph.n_owned(); ++n) {
-    const int i = graph.atom_of_node(n);
-    grades[i] = values[n];
-    if (values[n] > mine.grade) {
-      mine.grade = values[n];
-      where = i;
-    }
-  }
-  MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
-  largest_grade[0] = comm->me == 0 ? most.grade : 0.0;    // compute pair adds up the ranks
-  const bool warn = warn_grade && most.grade > grade_warn;
-  if (!warn && !(most.grade > grade_stop)) return;
-  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
-  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
-  if (most.grade > grade_stop)
-    error->all(FLERR, "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_stop {:g}", tag,
-               most.grade, update->ntimestep, grade_stop);
-  warn_grade = false;
-  if (comm->me == 0)
-    error->warning(FLERR,
-                   "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_warn {:g} (1 is the "
-                   "farthest in training): energies and forces are extrapolations (one warning per run)",
-                   tag, most.grade, update->ntimestep, grade_warn);
-}
-
 void PairMlcalc::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
   const double start = platform::walltime();
-  graph.update(list, species_of_type, model->info().cutoff);
+  graph.update(list, species_of_type, model->info().cutoff, hops);
   check_distance();
 
   const double edges_done = platform::walltime();
+  if (hops > 1 && !memory_known) check_memory();
+  const double model_start = platform::walltime();
   mlcalc::ModelResult result;
   std::string problem;
   try {
     mlcalc::Model::Threads threads(comm->nthreads);
-    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 ? this : nullptr, inputs);
+    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 && hops == 1 ? this : nullptr, inputs);
   } catch (const std::exception &exception) {
     problem = exception.what();
   }
@@ -214,11 +178,12 @@ void PairMlcalc::compute(int eflag, int vflag)
 
   const double model_done = platform::walltime();
   tally(result.energies, result.gradients);
-  if (result.grades) check_grades(result.grades);
+  if (model->has_grades()) check_grades(result.grades);    // also on ranks without atoms
+  check_deviation();
   if (timing) {
     ++timed_steps;
     edge_time += edges_done - start;
-    model_time += model_done - edges_done;
+    model_time += model_done - model_start;
     tally_time += platform::walltime() - model_done;
   }
 }
@@ -368,27 +333,10 @@ void PairMlcalc::finish()
   edge_time = model_time = exchange_time = tally_time = 0.0;
 }
 
-// For `fix pair N mlcalc grade 1`, which also asks for "grade_flag".
-void *PairMlcalc::extract(const char *name, int &dim)
-{
-  dim = 0;
-  return strcmp(name, "grade_flag") == 0 ? &grade_flag : nullptr;
-}
-
-void *PairMlcalc::extract_peratom(const char *name, int &columns)
-{
-  columns = 0;
-  if (strcmp(name, "grade") != 0) return nullptr;
-  if (model && !model->has_grades())
-    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade",
-               model->info().name);
-  reserve_grades();
-  return grades;
-}
-
 double PairMlcalc::memory_usage()
 {
-  return Pair::memory_usage() + graph.memory_usage() + static_cast<double>(n_grades) * sizeof(double);
+  return Pair::memory_usage() + graph.memory_usage() + (model ? model->memory_usage() : 0.0) +
+      (static_cast<double>(grades.size + deviations.size) + static_cast<double>(force_excess.capacity())) * sizeof(double);
 }
 
 // What plugin.cpp looks for in this library.

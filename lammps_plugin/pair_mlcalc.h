@@ -20,7 +20,7 @@
 #include <vector>
 
 namespace mlcalc {
-class Model;
+class Committee;
 }    // namespace mlcalc
 
 namespace LAMMPS_NS {
@@ -49,24 +49,48 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   double memory_usage() override;
 
  private:
+  // what fix pair asks for, see extract_peratom()
+  struct PerAtom {
+    double *values = nullptr;
+    int size = 0, flag = 0;
+  };
+  // what compute pair shows, on the first rank; it adds up the ranks
+  enum { LARGEST_GRADE, LARGEST_DEVIATION, SMALLEST_DEVIATION, MEAN_DEVIATION, ENERGY_DEVIATION, N_SUMMARY };
+
   // the model's side of communication, see exchange.h
   int64_t owned() const override;
   int64_t width_limit() const override;
   void forward(double *, int64_t) override;
   void reverse(double *, int64_t) override;
 
+  // between ranks, see halo.cpp
+  enum class Mode { automatic, exchange, halo };
+  bool mode_option(const std::string &key);
+  void settle_mode();
+  void ask_for_ghosts();
+  void forget_ghosts();
+  void check_memory();
+  Mode mode = Mode::automatic;
+  int hops = 1;                   // of the graph: 1, or in a halo the layers of the model
+  double halo_memory = 0.0;       // GiB that the ranks of a node may use; 0: what is free
+  bool memory_known = false;      // checked in this run
+  double edges_checked = 0.0;     // on this rank, when memory was last measured
+  double ghosts_asked = 0.0, ghosts_before = 0.0;
+
   void allocate();
   void agree(const std::string &problem);
-  void load(const std::string &path);
-  void map_types(int narg, char **arg);
+  void same_file_everywhere(const std::string &path);
+  void load(const std::vector<std::string> &paths);
+  void map_types(const std::vector<std::string> &elements);
   void check_distance();
-  void reserve_grades();
+  void reserve(PerAtom &);
   void check_grades(const double *values);
+  void check_deviation();
   void tally(const double *energies, const double *gradients);
   [[noreturn]] void stop(const std::string &message);
   [[noreturn]] void not_finite(const double *energies, const double *gradients);
 
-  std::unique_ptr<mlcalc::Model> model;
+  std::unique_ptr<mlcalc::Committee> model;    // of one or several
   AtomGraph graph;
   std::vector<int> species_of_type;            // index into the model's elements, -1 for NULL
   std::map<std::string, double> inputs;        // per-structure inputs
@@ -77,9 +101,15 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   double grade_warn, grade_stop;
   bool asked_for_grades = false;
   bool warn_grade = false;    // until a run has been warned of a grade
-  double *grades = nullptr;
-  int n_grades = 0, grade_flag = 0;    // see extract_peratom()
-  double largest_grade[1] = {0.0};     // what compute pair shows
+  PerAtom grades;
+
+  // standard deviations of forces over the models, in LAMMPS units
+  double deviation_warn, deviation_stop;
+  bool asked_for_deviations = false;
+  bool warn_deviation = false;    // as warn_grade
+  PerAtom deviations;
+  std::vector<double> force_excess;    // (nodes, models, 3) forces minus their mean
+  double summary[N_SUMMARY] = {};
 
   bool timing = false;
   bigint timed_steps = 0;

@@ -73,7 +73,7 @@ class TorchScript : public Program {
 
     c10::Dict<std::string, torch::Tensor> extra;
     extra.insert("batch", torch::zeros({graph.n_nodes}, whole));
-    extra.insert("owned", torch::arange(graph.n_owned, whole));
+    extra.insert("owned", torch::arange(graph.n_centres, whole));
     if (triplets) extra.insert("triplets", triplet_table(graph));
     if (grades) extra.insert("grade", torch::empty({0}));
     for (const auto &name : info.inputs)

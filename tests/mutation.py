@@ -70,6 +70,10 @@ def change_weight(root: Path) -> None:
 
 
 PLUGIN = "lammps_plugin/pair_mlcalc.cpp"
+TRUST = "lammps_plugin/pair_trust.cpp"
+COMMITTEE = "tests/lammps/test_lammps_committee.py"
+DEVIATION = "deviations.values[i] = energy_scale * std::sqrt(square)"
+HALO = "tests/lammps/test_halo.py"
 FAULTS = (
     Fault(
         "extrapolation grade without its unit",
@@ -122,6 +126,28 @@ FAULTS = (
         "skipped reverse exchange",
         f"{PARITY}[2-ranks-equivariant-bulk]",
         replace("lammps_plugin/atom_graph.cpp", "  comm->reverse_comm(pair, width);\n", ""),
+    ),
+    Fault(
+        "halo one hop too small",
+        f"{HALO}::test_same_numbers_on_any_number_of_ranks[2-ranks-plain-3-long-auto]",
+        replace("lammps_plugin/halo.cpp", "  hops = info.layers;\n", "  hops = info.layers - 1;\n"),
+    ),
+    Fault(
+        "energies of ghosts count",
+        f"{HALO}::test_same_numbers_on_any_number_of_ranks[2-ranks-plain-3-long-auto]",
+        replace(
+            "lammps_plugin/torchscript.cpp", ".narrow(0, 0, graph.n_owned);\n\n", ".narrow(0, 0, graph.n_centres);\n\n"
+        ),
+    ),
+    Fault(
+        "halo of any size",
+        f"{HALO}::test_too_much_memory_is_refused_before_the_first_evaluation",
+        replace("lammps_plugin/halo.cpp", "if (known && least.left < 0.0)", "if (false)"),
+    ),
+    Fault(
+        "exchanges that nobody counts",
+        "tests/deploy/test_exchanges.py::test_too_few_exchanges",
+        replace("mlcalc/deploy/_exchanges.py", "if 0 < calls < info.layers - 1", "if 0 < calls < 0"),
     ),
     Fault(
         "energy unit factor",
@@ -186,9 +212,33 @@ FAULTS = (
         f"{PARITY}[1-ranks-equivariant-bulk]",
         replace(
             "lammps_plugin/pair_input.cpp",
-            "species_of_type[k - 2] = static_cast<int>(found - info.elements.begin());",
-            "species_of_type[k - 2] = static_cast<int>(info.elements.end() - found) - 1;",
+            "species_of_type[k + 1] = static_cast<int>(found - info.elements.begin());",
+            "species_of_type[k + 1] = static_cast<int>(info.elements.end() - found) - 1;",
         ),
+    ),
+    Fault(
+        "force deviation as a sum over members",
+        f"{COMMITTEE}::test_same_numbers_as_in_ase[1]",
+        replace(TRUST, "deviations.values[i] = energy_scale * std::sqrt(square / members)", DEVIATION),
+    ),
+    Fault(
+        "members' forces on ghosts left behind",
+        f"{COMMITTEE}::test_same_numbers_as_in_ase[2]",
+        replace(TRUST, "  if (comm->nprocs > 1) graph.reverse(this, force_excess.data(), width);\n", ""),
+    ),
+    Fault(
+        "force deviation of a sample in Python",
+        "tests/calculators/test_ase_committee.py::test_lennard_jones_of_three_depths",
+        replace(
+            "mlcalc/calculators/ase.py",
+            "(differences**2).sum(axis=2).mean(axis=0)",
+            "(differences**2).sum(axis=2).sum(axis=0) / (len(forces) - 1)",
+        ),
+    ),
+    Fault(
+        "ranks that see different files",
+        f"{COMMITTEE}::test_ranks_that_see_different_files",
+        replace("lammps_plugin/pair_input.cpp", "if (mine != first) {", "if (mine.empty()) {"),
     ),
     Fault(
         "no climbing image",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def check_distances(
 
 
 def read_threshold(name: str, value: Any) -> float | None:
-    """Return a threshold of grades, None for none.
+    """Return a threshold of grades or deviations, None for none.
 
     Raises:
         SettingsError: if it is not a positive number.
@@ -94,25 +94,62 @@ def check_grades(
     Raises:
         ExtrapolationError: a grade is above ``stop_above`` (atoms named).
     """
-    largest = grades.max(initial=0.0)
-    if stop_above is not None and largest > stop_above:
-        raise ExtrapolationError(f"extrapolation grades above {stop_above:g}: {_graded(grades, stop_above)}")
-    if warn_above is None or largest <= warn_above:
+    name = info.name or "the potential"
+    return _check_atoms(
+        grades,
+        (warn_above, stop_above),
+        lambda limit, atoms: f"extrapolation grades above {limit:g}: {atoms}",
+        lambda limit, atoms: (
+            f"{name} extrapolates (grades above {limit:g}; 1 is the farthest in training): {atoms}; do not trust "
+            "energies and forces"
+        ),
+        warn,
+    )
+
+
+def check_deviations(
+    deviations: NDArray[np.float64], warn_above: float | None, stop_above: float | None, warn: bool
+) -> bool:
+    """Return whether some force deviation (N,), eV/Å, is above ``warn_above``; if so, and asked, warn.
+
+    Raises:
+        ExtrapolationError: one is above ``stop_above`` (atoms named).
+    """
+
+    def text(limit: float, atoms: str) -> str:
+        return f"the members of the committee disagree (force deviations above {limit:g} eV/Å): {atoms}"
+
+    return _check_atoms(
+        deviations,
+        (warn_above, stop_above),
+        text,
+        lambda limit, atoms: text(limit, atoms) + "; do not trust energies and forces",
+        warn,
+    )
+
+
+def _check_atoms(
+    values: NDArray[np.float64],
+    limits: tuple[float | None, float | None],
+    error: Callable[[float, str], str],
+    warning: Callable[[float, str], str],
+    warn: bool,
+) -> bool:
+    warn_above, stop_above = (np.inf if limit is None else limit for limit in limits)
+    largest = values.max(initial=0.0)
+    if largest > stop_above:
+        raise ExtrapolationError(error(stop_above, _worst(values, stop_above)))
+    if largest <= warn_above:
         return False
     if warn:
-        warnings.warn(
-            f"{info.name or 'the potential'} extrapolates (grades above {warn_above:g}; 1 is the farthest in "
-            f"training): {_graded(grades, warn_above)}; do not trust energies and forces",
-            ExtrapolationWarning,
-            stacklevel=5,
-        )
+        warnings.warn(warning(warn_above, _worst(values, warn_above)), ExtrapolationWarning, stacklevel=6)
     return True
 
 
-def _graded(grades: NDArray[np.float64], limit: float, most: int = 5) -> str:
-    above = np.flatnonzero(grades > limit)
-    worst = above[np.argsort(-grades[above], kind="stable")][:most]
-    named = ", ".join(f"atom {k} ({grades[k]:.2f})" for k in worst)
+def _worst(values: NDArray[np.float64], limit: float, most: int = 5) -> str:
+    above = np.flatnonzero(values > limit)
+    worst = above[np.argsort(-values[above], kind="stable")][:most]
+    named = ", ".join(f"atom {k} ({values[k]:.2f})" for k in worst)
     return named + (f" and {len(above) - most} more" if len(above) > most else "")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,18 +24,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcalc.calculators._checks import (
+    check_deviations,
     check_distances,
     check_finite,
     check_grades,
     check_mixture,
-    read_inputs,
     read_threshold,
 )
+from mlcalc.calculators._members import Evaluation, Members, Source, as_array
 from mlcalc.errors import SettingsError
-from mlcalc.graphs import Graph, VerletList, species_indices
-from mlcalc.graphs.build import assemble
+from mlcalc.graphs import VerletList, species_indices
 from mlcalc.potentials.base import Potential, PotentialInfo
-from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
+from mlcalc.potentials.derivatives import atomic_virials, strain_derivative
 from mlcalc.potentials.grade import FAR
 from mlcalc.potentials.precision import dtype_name
 
@@ -45,15 +43,9 @@ if TYPE_CHECKING:
     from mlcalc.calculators.dispersion import Dispersion
     from mlcalc.calculators.remote import RemoteCalculator
 
-
-@dataclass
-class _Evaluation:
-    """What is known about the current structure: its graph in float64, g_e = ∂E/∂r_e once it was wanted, grades."""
-
-    graph: Graph
-    volume: float | None
-    gradients: Tensor | None = None
-    grades: NDArray[np.float64] | None = None
+_OF_CELL = {"stress", "stresses", "stress_std"}
+_OF_GRADIENTS = _OF_CELL | {"forces", "force_deviation"}
+_OF_COMMITTEES = ["energy_std", "energies_std", "force_deviation", "stress_std"]
 
 
 class MLCalculator(Calculator):
@@ -65,31 +57,38 @@ class MLCalculator(Calculator):
     ``calc.get_property("extrapolation_grades", atoms)`` (N,) tells how far each atom's environment lies from the
     training set, where 1 is the farthest in training; a property of mlcalc's own, and computed for every structure.
 
+    ``MLCalculator(["a.pt", "b.pt", "c.pt"])`` is a committee: energies, forces and stresses are means over its members,
+    grades the largest. ``get_property`` then also gives, with ⟨⟩ the mean over the members, energy_std (eV) and
+    energies_std (N,), stress_std (6,), all of the form √⟨(x − ⟨x⟩)²⟩, and force_deviation (N,), √⟨|F_i − ⟨F_i⟩|²⟩ in
+    eV/Å. They cost nothing beside the energies or forces they belong to.
+
     Only what is asked is computed: an energy costs no gradient, and forces, stress and stresses of one structure share
     one. Results are kept until positions, numbers, cell, pbc or an input that the potential reads from ``atoms.info``
     change.
 
     Args:
         potential: name of a potential that ships with mlcalc, path of a weights or model file, or a ``Potential``,
-            of which a private copy is made.
-        dtype: ``"float32"`` or ``"float64"``; None keeps that of the potential. Edge vectors are computed in float64
+            of which a private copy is made; or a list of these, for a committee.
+        dtype: ``"float32"`` or ``"float64"``; None keeps that of each potential. Edge vectors are computed in float64
             in any case, energies and forces are summed in float64.
         device: where the potential runs, ``"cpu"``, ``"cuda"``, ….
         skin: of the Verlet list, Å; it only affects speed. 0 searches neighbours anew for every structure.
         grade_warn: warn of atoms with a larger extrapolation grade; None does not.
         grade_stop: raise ``ExtrapolationError`` for atoms with a larger grade; None does not.
+        deviation_warn: warn of atoms with a larger force deviation, eV/Å, wherever forces are computed; None does not.
+        deviation_stop: raise ``ExtrapolationError`` for atoms with a larger force deviation; None does not.
         dispersion: ``"d3bj"``, ``"d3zero"``, either with ``-atm``, or a ``Dispersion``: D3 is added, and the calculator
             is a ``DispersionCalculator``.
         dispersion_functional: whose D3 parameters; None takes that of the potential's energy scale, else PBE.
 
     Attributes:
-        potential: the private copy.
+        potentials: the private copies.
         verlet: the neighbour list; ``verlet.calls`` and ``verlet.rebuilds`` count its work.
 
     Raises:
         ModelFileError: the potential cannot be found or loaded.
-        SettingsError: unknown dtype, a threshold that is no positive number, or a ``grade_stop`` for a potential
-            without grades.
+        SettingsError: unknown dtype, a threshold that is no positive number, a ``grade_stop`` for a potential without
+            grades, a threshold of deviations for one potential, or potentials that cannot be a committee.
         ValueError: negative skin.
     """
 
@@ -110,48 +109,68 @@ class MLCalculator(Calculator):
 
     def __init__(
         self,
-        potential: str | os.PathLike[str] | Potential,
+        potential: Source | Sequence[Source],
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "cpu",
         skin: float = 1.0,
         grade_warn: float | None = FAR,
         grade_stop: float | None = None,
+        deviation_warn: float | None = None,
+        deviation_stop: float | None = None,
         *,
         dispersion: str | Dispersion | None = None,
         dispersion_functional: str | None = None,
     ) -> None:
         super().__init__()
-        from mlcalc.zoo import load
-
-        # ``load`` rebuilds a network for another dtype, so that its coupling coefficients are exact in it; where
-        # nothing had to change it returns the caller's own object.
-        loaded = load(potential, dtype=dtype)
         self.device = torch.device(device)
-        self.potential: Potential = copy.deepcopy(loaded).to(device=self.device)
-        self.potential.requires_grad_(False)
-        self.potential.eval()
+        self._members = Members(potential, dtype, self.device)
         self.verlet = VerletList(self.info.cutoff, skin)
+        names = self._members.names
         self.parameters = Parameters(
-            potential=self.info.name or type(loaded).__name__
-            if isinstance(potential, Potential)
-            else os.fspath(potential),
-            dtype=dtype_name(self.potential.dtype),
+            potential=names[0] if len(names) == 1 else names,
+            dtype=", ".join(dict.fromkeys(dtype_name(member.dtype) for member in self.potentials)),
             device=str(self.device),
             skin=float(skin),
         )
         self.grade_warn = read_threshold("grade_warn", grade_warn)
         self.grade_stop = read_threshold("grade_stop", grade_stop)
-        self._graded = "grade" in self.info.outputs
-        if self._graded:
-            self.implemented_properties = [*type(self).implemented_properties, "extrapolation_grades"]
+        self.deviation_warn = read_threshold("deviation_warn", deviation_warn)
+        self.deviation_stop = read_threshold("deviation_stop", deviation_stop)
+        self.implemented_properties = [*type(self).implemented_properties]
+        if "grade" in self.info.outputs:
+            self.implemented_properties.append("extrapolation_grades")
         elif grade_stop is not None:
             raise SettingsError(
                 f"{self.info.name or 'the potential'} has no extrapolation grades for grade_stop to look at; make a "
                 "file that has: mlcalc grade"
             )
-        self._evaluation: _Evaluation | None = None
+        self._is_committee = len(self.potentials) > 1
+        if self._is_committee:
+            self.implemented_properties += _OF_COMMITTEES
+        elif deviation_warn is not None or deviation_stop is not None:
+            raise SettingsError(
+                "deviation_warn and deviation_stop compare several potentials; give a list: MLCalculator([A, B, …])"
+            )
+        self._evaluation: Evaluation | None = None
         self._warned = False
         self._warned_of_grade = False
+        self._warned_of_deviation = False
+
+    @property
+    def potentials(self) -> tuple[Potential, ...]:
+        """The members of a committee, or the one potential."""
+        return self._members.potentials
+
+    @property
+    def potential(self) -> Potential:
+        """The potential; a committee has ``potentials`` instead.
+
+        Raises:
+            AttributeError: for a committee.
+        """
+        if len(self.potentials) > 1:
+            raise AttributeError("a committee has no single potential; its members are in .potentials")
+        return self.potentials[0]
 
     @staticmethod
     def remote(
@@ -164,8 +183,8 @@ class MLCalculator(Calculator):
 
     @property
     def info(self) -> PotentialInfo:
-        """What the potential declares about itself."""
-        return self.potential.info
+        """What the potential declares about itself; of a committee, what holds for its members together."""
+        return self._members.info
 
     def _get_name(self) -> str:
         return "mlcalc"
@@ -207,7 +226,8 @@ class MLCalculator(Calculator):
             NonFiniteError: positions, cell, energies or forces are NaN or infinite (atoms named).
             UnknownElementError: an element or a mixture the potential does not know (atoms named).
             OverlapError: atoms on top of each other (pairs named).
-            ExtrapolationError: an atom's extrapolation grade is above ``grade_stop`` (atoms named).
+            ExtrapolationError: an atom's extrapolation grade is above ``grade_stop``, or its force deviation above
+                ``deviation_stop`` (atoms named).
             MlcalcError: an input that the potential reads from ``atoms.info`` is missing.
         """
         unknown = [name for name in properties if name not in self.implemented_properties]
@@ -223,82 +243,87 @@ class MLCalculator(Calculator):
         if self._evaluation is None:
             self._evaluation = self._look_at(self.atoms)
         now = self._evaluation
-        if now.volume is None and not {"stress", "stresses"}.isdisjoint(properties):
+        if now.volume is None and not _OF_CELL.isdisjoint(properties):
             raise PropertyNotImplementedError(
                 f"stress needs a cell with three periodic axes; pbc is {self.atoms.pbc.tolist()}"
             )
-        if not {"forces", "stress", "stresses"}.isdisjoint(properties):
-            if now.gradients is None:
-                now.gradients = self._evaluate(now)
-            if now.volume is not None and "stress" in properties:
-                self.results["stress"] = _voigt(strain_derivative(now.gradients, now.graph)[0] / now.volume)
-            if now.volume is not None and "stresses" in properties:
-                self.results["stresses"] = _voigt(-atomic_virials(now.gradients, now.graph) / now.volume)
+        if not _OF_GRADIENTS.isdisjoint(properties):
+            if not now.gradients:
+                self._evaluate(now, with_forces=True)
+            self._keep_stress(now, properties)
         elif "energy" not in self.results:
-            self._evaluate_energy(now)
-        if "extrapolation_grades" in properties and now.grades is not None:
-            self.results["extrapolation_grades"] = now.grades
+            self._evaluate(now, with_forces=False)
+        for name, values in self._own_properties(now).items():
+            if name in properties:
+                self.results[name] = values
 
-    def _look_at(self, atoms: Atoms) -> _Evaluation:
-        """Check a structure and build its graph."""
+    def _look_at(self, atoms: Atoms) -> Evaluation:
+        """Check a structure and build its graphs."""
         info = self.info
-        species = species_indices(atoms.numbers, info.elements)
+        species_indices(atoms.numbers, info.elements)
         check_mixture(atoms.numbers, info)
-        inputs = read_inputs(info, atoms.info)
-        edge_index, vectors, shifts = self.verlet.update(atoms.positions, atoms.cell.array, atoms.pbc)
+        edges = self.verlet.update(atoms.positions, atoms.cell.array, atoms.pbc)
         # Once for each time a structure comes too close: a trajectory shall not warn at every step.
-        self._warned = check_distances(edge_index, self.verlet.squared_lengths, info, warn=not self._warned)
-        graph = assemble(species, edge_index, vectors, shifts, info.needs, torch.float64, self.device, inputs)
-        return _Evaluation(graph, volume=atoms.get_volume() if atoms.pbc.all() else None)
+        self._warned = check_distances(edges[0], self.verlet.squared_lengths, info, warn=not self._warned)
+        volume = atoms.get_volume() if atoms.pbc.all() else None
+        return self._members.look_at(atoms.numbers, edges, self.verlet, atoms.info, volume)
 
-    def _evaluate(self, now: _Evaluation) -> Tensor:
-        """Keep energies, forces and grades, return the edge gradients in float64."""
-        graph, outputs = now.graph, self._wanted_outputs()
-        energies, gradients = energies_and_gradients(
-            self.potential, graph.to(dtype=self.potential.dtype), outputs=outputs
-        )
-        gradients = gradients.to(torch.float64)
-        self._keep_energies(energies)
-        self._keep_grades(now, outputs)
-        values = _array(forces(gradients, graph.edge_index, graph.n_atoms))
-        check_finite("forces", values)
-        self.results["forces"] = values
-        return gradients
-
-    def _evaluate_energy(self, now: _Evaluation) -> None:
-        """Keep energies and grades only."""
-        graph = now.graph.to(dtype=self.potential.dtype)
-        with torch.no_grad():
-            extra = {"batch": graph.batch, **graph.tables, **self._wanted_outputs()}
-            self._keep_energies(self.potential(graph.species, graph.edge_index, graph.edge_vectors, extra))
-        self._keep_grades(now, extra)
-
-    def _wanted_outputs(self) -> dict[str, Tensor]:
-        return {"grade": torch.empty(0, device=self.device)} if self._graded else {}
-
-    def _keep_grades(self, now: _Evaluation, outputs: dict[str, Tensor]) -> None:
-        if not self._graded:
-            return
-        now.grades = _array(outputs["grade"])
+    def _evaluate(self, now: Evaluation, with_forces: bool) -> None:
+        """Keep energies, and forces if wanted, of a structure that passes all checks."""
+        self._evaluation = None
+        self._members.evaluate(now, with_forces)
+        energies, forces = now.energies.mean(axis=0), now.forces.mean(axis=0) if with_forces else None
+        check_finite("energies", energies)
         # As with distances: once for each time a structure goes too far.
-        self._warned_of_grade = check_grades(
-            now.grades, self.grade_warn, self.grade_stop, self.info, warn=not self._warned_of_grade
-        )
+        if now.grades is not None:
+            self._warned_of_grade = check_grades(
+                now.grades, self.grade_warn, self.grade_stop, self.info, warn=not self._warned_of_grade
+            )
+        if forces is not None:
+            check_finite("forces", forces)
+            if self._is_committee:
+                warn = not self._warned_of_deviation
+                self._warned_of_deviation = check_deviations(
+                    _force_deviation(now.forces), self.deviation_warn, self.deviation_stop, warn
+                )
+            self.results["forces"] = forces
+        self.results["energies"] = energies
+        self.results["energy"] = self.results["free_energy"] = float(energies.sum())
+        self._evaluation = now
 
-    def _keep_energies(self, energies: Tensor) -> None:
-        values = _array(energies)
-        check_finite("energies", values)
-        self.results["energies"] = values
-        self.results["energy"] = self.results["free_energy"] = float(values.sum())
+    def _keep_stress(self, now: Evaluation, properties: Sequence[str]) -> None:
+        if now.volume is None:
+            return
+        pairs = list(zip(now.gradients, now.graphs, strict=True))
+        if "stress" in properties or "stress_std" in properties:
+            of_members = np.stack([_voigt(strain_derivative(*pair)[0] / now.volume) for pair in pairs])
+            self.results["stress"] = of_members.mean(axis=0)
+            if "stress_std" in properties:
+                self.results["stress_std"] = of_members.std(axis=0)
+        if "stresses" in properties:
+            shares = [_voigt(-atomic_virials(*pair) / now.volume) for pair in pairs]
+            self.results["stresses"] = np.mean(shares, axis=0)
+
+    def _own_properties(self, now: Evaluation) -> dict[str, Any]:
+        """What ASE has no names for; only put into results when asked for, since ASE refuses to export them."""
+        own: dict[str, Any] = {} if now.grades is None else {"extrapolation_grades": now.grades}
+        if self._is_committee:
+            own["energy_std"] = float(now.energies.sum(axis=1).std())
+            own["energies_std"] = now.energies.std(axis=0)
+            if now.gradients:
+                own["force_deviation"] = _force_deviation(now.forces)
+        return own
 
 
-def _array(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+def _force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return √⟨|F − ⟨F⟩|²⟩ of each atom, (N,), from forces (K, N, 3) of K members."""
+    differences = forces - forces.mean(axis=0)
+    return np.sqrt((differences**2).sum(axis=2).mean(axis=0))
 
 
 def _voigt(tensor: Tensor) -> NDArray[np.float64]:
     """Return symmetrised (…, 3, 3) as (…, 6) in ASE's order."""
-    return full_3x3_to_voigt_6_stress(_array(0.5 * (tensor + tensor.mT)))
+    return full_3x3_to_voigt_6_stress(as_array(0.5 * (tensor + tensor.mT)))
 
 
 # For ase.calculators.calculator.get_calculator_class("mlcalc").

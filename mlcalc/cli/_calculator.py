@@ -1,9 +1,10 @@
-"""``--potential NAME|FILE`` or ``--calculator module:Class``: one way for every command to get a calculator."""
+"""``--potential NAME|FILE`` (several: a committee) or ``--calculator module:Class``: one way to get a calculator."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -12,7 +13,10 @@ from mlcalc.errors import WorkflowError
 from mlcalc.files import is_model_file
 
 PotentialOption = Annotated[
-    Optional[str], typer.Option("--potential", "-p", help="Name in the zoo, weights file or model file.")
+    Optional[list[str]],
+    typer.Option(
+        "--potential", "-p", metavar="TEXT", help="Name in the zoo, weights file or model file; several: a committee."
+    ),
 ]
 CalculatorOption = Annotated[
     Optional[str],
@@ -36,8 +40,19 @@ Float64Option = Annotated[
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="Where --potential runs: cpu (default), cuda.")]
 
 
+def read_potentials(given: str | Sequence[str] | None) -> str | list[str] | None:
+    """Return the potential that was named, or a list of those of a committee: ``-p a.pt -p b.pt`` or ``-p a.pt,b.pt``.
+
+    What is the path of a file is not taken apart.
+    """
+    words = [given] if isinstance(given, str) else list(given or [])
+    names = [name.strip() for word in words for name in ([word] if Path(word).exists() else word.split(","))]
+    names = [name for name in names if name]
+    return names if len(names) > 1 else names[0] if names else None
+
+
 def make_calculator(
-    potential: str | None,
+    potential: str | Sequence[str] | None,
     calculator: str | None,
     dtype: str | None = None,
     device: str | None = None,
@@ -48,7 +63,7 @@ def make_calculator(
     """Return the ASE calculator that a command was asked for.
 
     Args:
-        potential: zoo name or file.
+        potential: zoo name or file, or several for a committee, see ``read_potentials``.
         calculator: ``"module:Class"``.
         dtype: of the potential; None keeps its own.
         device: of the potential; None is the CPU.
@@ -62,6 +77,7 @@ def make_calculator(
         ModelFileError: the potential cannot be found or read.
         RemoteStartError: the calculator cannot be made in the other environment.
     """
+    potential = read_potentials(potential)
     check_choice(potential, calculator, python)
     if potential is not None:
         from mlcalc.calculators.ase import MLCalculator
@@ -99,7 +115,7 @@ def make_calculator(
 
 
 def precise_calculator(
-    potential: str | None,
+    potential: str | Sequence[str] | None,
     calculator: str | None,
     dtype: str | None,
     device: str | None,
@@ -112,7 +128,7 @@ def precise_calculator(
 
 
 def dynamics_calculator(
-    potential: str | None,
+    potential: str | Sequence[str] | None,
     calculator: str | None,
     engine: str,
     dtype: str | None,
@@ -127,8 +143,9 @@ def dynamics_calculator(
     Raises:
         WorkflowError: options that do not fit the engine.
     """
+    potential = read_potentials(potential)
     check_choice(potential, calculator, python)
-    is_file = is_model_file(potential)
+    is_file = any(is_model_file(one) for one in ([potential] if isinstance(potential, str) else potential or []))
     precision = dtype or (None if potential is None or is_file else "float64")
     if engine != "lammps":
         return make_calculator(potential, calculator, precision, device, python, dispersion), None
@@ -149,7 +166,7 @@ def dynamics_calculator(
     return potential, precision
 
 
-def check_choice(potential: str | None, calculator: str | None, python: str | None = None) -> None:
+def check_choice(potential: str | Sequence[str] | None, calculator: str | None, python: str | None = None) -> None:
     """Raise WorkflowError unless exactly one of the two is given, and ``--calculator-python`` with the second only."""
     if (potential is None) == (calculator is None):
         raise WorkflowError(

@@ -35,6 +35,10 @@ def _read_config(context: typer.Context, path: Optional[Path]) -> Optional[Path]
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise WorkflowError(f"--config {path}: unknown option {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+    repeatable = {str(item.name) for item in context.command.params if getattr(item, "multiple", False)}
+    for key, value in given.items():
+        if names[key] in repeatable and not isinstance(value, list):
+            given[key] = [value]
     context.default_map = {**(context.default_map or {}), **{names[key]: value for key, value in given.items()}}
     return path
 

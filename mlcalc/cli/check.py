@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def check(
-        potential: Annotated[Optional[str], typer.Argument(help="Name in the zoo, weights file or model file.")] = None,
+        potential: Annotated[
+            Optional[str], typer.Argument(help="Name in the zoo, weights file or model file; A,B: a committee.")
+        ] = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
         dispersion: DispersionOption = None,

@@ -74,6 +74,8 @@ class CompiledPotential(Potential):
         n = species.shape[0] if extra is None or "owned" not in extra else extra["owned"].shape[0]
         with torch.no_grad():
             padded = _pad(species, edge_index, edge_vectors.detach(), n, self.info.cutoff)
+            if self.document.get("counted", False):
+                inputs = [edge_vectors.new_ones(padded[-1].shape[0]), *inputs]
             energies, gradients, *others = self._run(*padded, *inputs)
             energies, gradients = energies[:n], gradients[: edge_vectors.shape[0]]
         for name, values in zip(self.info.outputs, others, strict=True):
@@ -144,14 +146,18 @@ def _revive(archive: bytes, document: dict[str, Any]) -> CompiledPotential:
 
 
 class _Program(torch.nn.Module):
-    """What is compiled: energies (n,), ∂E/∂r (E, 3), further outputs."""
+    """What is compiled: energies (n,), ∂E/∂r (E, 3), further outputs.
+
+    E is the sum of energies times ``counted`` (n,), 1 or 0: in LAMMPS' halo mode some centres belong to other ranks.
+    Files of earlier versions lack this input.
+    """
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
         self.potential = potential
 
     def forward(
-        self, species: Tensor, edge_index: Tensor, vectors: Tensor, owned: Tensor, *inputs: Tensor
+        self, species: Tensor, edge_index: Tensor, vectors: Tensor, owned: Tensor, counted: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
         info = self.potential.info
         vectors = vectors.detach().requires_grad_(True)
@@ -159,7 +165,7 @@ class _Program(torch.nn.Module):
         extra.update({name: vectors.new_zeros(0) for name in info.outputs})
         with torch.enable_grad():
             energies = self.potential(species, edge_index, vectors, extra)
-            (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+            (gradients,) = torch.autograd.grad((energies * counted).sum(), vectors)
         return energies.detach(), gradients.detach(), *(extra[name].detach() for name in info.outputs)
 
 
@@ -190,7 +196,7 @@ def compile_files(potential: Potential, march: str) -> tuple[list[Any], dict[str
         raise SettingsError("compiling needs a C++ compiler: install g++ or set CXX; or use --format torchscript")
     arguments = _example(potential)
     sizes = torch.export.Dim.DYNAMIC
-    shapes = ({0: sizes}, {1: sizes}, {0: sizes}, {0: sizes}, *(None for _ in info.inputs))
+    shapes = ({0: sizes}, {1: sizes}, {0: sizes}, {0: sizes}, {0: sizes}, *(None for _ in info.inputs))
     options: dict[str, Any] = {
         "aot_inductor.package": True,
         "cpp.march": march,
@@ -225,7 +231,8 @@ def _example(potential: Potential) -> tuple[Tensor, ...]:
     vectors = torch.randn(edges, 3, generator=generator, dtype=torch.float64) * (0.3 * potential.info.cutoff)
     inputs = [torch.zeros(1, dtype=potential.dtype) for _ in potential.info.inputs]
     species = torch.arange(owned + ghosts) % len(potential.info.elements)
-    return species, index, vectors.to(potential.dtype), torch.arange(owned), *inputs
+    counted = torch.ones(owned, dtype=potential.dtype)
+    return species, index, vectors.to(potential.dtype), torch.arange(owned), counted, *inputs
 
 
 def write(files: list[Any], document: dict[str, Any], path: Path) -> None:

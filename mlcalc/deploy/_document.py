@@ -61,7 +61,9 @@ def model_document(
         "program": program,
         "command": command,
     }
-    return document if instruction_set is None else {**document, "instruction_set": instruction_set}
+    if instruction_set is not None:  # and the program takes which centres' energies count, see _aotinductor.py
+        document |= {"instruction_set": instruction_set, "counted": True}
+    return document
 
 
 def read(text: str | bytes, path: Path, required: tuple[str, ...]) -> dict[str, Any]:

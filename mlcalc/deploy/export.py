@@ -10,6 +10,7 @@ import torch
 
 from mlcalc.deploy import _aotinductor, _document, _instruction_set, _torchscript
 from mlcalc.deploy._aotinductor import CompiledPotential
+from mlcalc.deploy._exchanges import exchange_width
 from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy._torchscript import ScriptedPotential
 from mlcalc.deploy.load import load_model
@@ -46,7 +47,8 @@ def export(
 
     Raises:
         SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
-            compiled, its members cannot run on many ranks together, or it gives NaN or infinity on its reference
+            compiled, its members cannot run on many ranks together, its exchanges between layers do not fit what it
+            declares, or it gives NaN or infinity on its reference
             structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
@@ -60,12 +62,12 @@ def export(
         raise FileNotFoundError(f"folder {target.parent} does not exist; make it first")
     if isinstance(potential, CompiledPotential):
         raise SettingsError("a compiled file cannot be exported again; export the potential it was made from")
-    exchange_width = int(getattr(potential, "exchange_width", 0))
-    if exchange_width < 0:
+    if int(getattr(potential, "exchange_width", 0)) < 0:
         sets = " | ".join(" ".join(group) for group in potential.info.element_sets)
         raise SettingsError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)  # before scripting, which takes some modules apart
+    width = exchange_width(exact)
     compiled: Any
     writer: Any
     if program == "aotinductor":
@@ -73,9 +75,7 @@ def export(
         writer = _aotinductor
     else:
         compiled, record, writer = _torchscript.script(rounded), None, _torchscript
-    document = _document.model_document(
-        potential.config, potential.info, kind, exchange_width, program, record, command
-    )
+    document = _document.model_document(potential.config, potential.info, kind, width, program, record, command)
     with atomic_path(target) as temporary:
         writer.write(compiled, document, temporary)
         draft = writer.read(temporary, document)

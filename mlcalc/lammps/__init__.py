@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlcalc.lammps.box import LammpsBox
     from mlcalc.lammps.build import PluginStatus, build_plugin, plugin_folder, plugin_status
     from mlcalc.lammps.data import atom_types, write_data
-    from mlcalc.lammps.run import LammpsStatic, model_file, run_input, run_static
+    from mlcalc.lammps.run import LammpsStatic, model_file, model_files, run_input, run_static
 
 _HOME = {
     "LammpsBox": "box",
@@ -24,6 +24,7 @@ _HOME = {
     "write_data": "data",
     "LammpsStatic": "run",
     "model_file": "run",
+    "model_files": "run",
     "run_input": "run",
     "run_static": "run",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "atom_types",
     "build_plugin",
     "model_file",
+    "model_files",
     "plugin_folder",
     "plugin_status",
     "run_input",

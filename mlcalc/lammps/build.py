@@ -27,8 +27,16 @@ from mlcalc.lammps._wheels import mpich_file, package_folder, version
 
 LIBRARY = "mlcalcplugin.so"
 _PAIR_LIBRARY = "mlcalcpair.so"  # loaded by the other; see lammps_plugin/README.md
-_LAMMPS_SIDE = ("plugin.cpp", "pair_mlcalc.cpp", "pair_input.cpp", "atom_graph.cpp")
-_TORCH_SIDE = ("document.cpp", "model.cpp", "torchscript.cpp", "aotinductor.cpp", "exchange.cpp")
+_LAMMPS_SIDE = ("plugin.cpp", "pair_mlcalc.cpp", "pair_input.cpp", "pair_trust.cpp", "halo.cpp", "atom_graph.cpp")
+_TORCH_SIDE = (
+    "document.cpp",
+    "model.cpp",
+    "committee.cpp",
+    "memory.cpp",
+    "torchscript.cpp",
+    "aotinductor.cpp",
+    "exchange.cpp",
+)
 SOURCES = (*_LAMMPS_SIDE, *_TORCH_SIDE)  # the two never meet in one file; see lammps_plugin/README.md
 _FLAGS = ("-std=c++20", "-O2", "-fPIC", "-fvisibility=default")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from mlcalc.lammps.data import ModelFiles
 from mlcalc.lammps.run import run_static
 
 # What two routes through the same float64 network may differ by (issue of rounding only); float32 loses 8 digits.
@@ -48,7 +48,7 @@ class Comparison:
 def compare(
     atoms: Atoms,
     calculator: Calculator,
-    model_file: str | os.PathLike[str],
+    model_file: ModelFiles,
     ranks: int = 1,
     dtype: str = "float64",
     in_process: bool = False,
@@ -58,7 +58,7 @@ def compare(
     Args:
         atoms: any structure; not changed.
         calculator: gives what LAMMPS shall give.
-        model_file: the same potential as a ``.pt`` file.
+        model_file: the same potential as a ``.pt`` file; of a committee, a list.
         ranks: MPI processes.
         dtype: whose tolerances to apply, ``float32`` or ``float64``.
         in_process: run LAMMPS inside this Python process (one rank only).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from mlcalc.errors import LammpsError, NonFiniteError
 from mlcalc.lammps.box import LammpsBox, make_box
+
+ModelFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,12 @@ def setup_lines(
     return [*lines, "box tilt large", f'read_data "{data_file}"']
 
 
-def model_lines(model_file: str | os.PathLike[str], types: AtomTypes, options: str = "") -> list[str]:
-    """Return the ``pair_style`` and ``pair_coeff`` lines."""
-    return [f"pair_style mlcalc {options}".rstrip(), f'pair_coeff * * "{model_file}" {" ".join(types.elements)}']
+def model_lines(model: ModelFiles, types: AtomTypes, options: str = "") -> list[str]:
+    """Return the ``pair_style`` and ``pair_coeff`` lines for a model file, or the files of a committee."""
+    names = " ".join(f'"{file}"' for file in file_list(model))
+    return [f"pair_style mlcalc {options}".rstrip(), f"pair_coeff * * {names} {' '.join(types.elements)}"]
+
+
+def file_list(model: ModelFiles) -> list[Path]:
+    """Return one model file, or several, as a list."""
+    return [Path(model)] if isinstance(model, str | os.PathLike) else [Path(file) for file in model]

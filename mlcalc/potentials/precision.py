@@ -45,5 +45,6 @@ def in_dtype(potential: Potential, dtype: torch.dtype) -> Potential:
         members = [in_dtype(member, dtype) for member in potential.parts()]
         result = PerElement(members, potential.info.name)
     else:
-        result = copy.deepcopy(potential).to(dtype)
+        with torch.no_grad():  # or parameters of a TorchScript program inside become results of a copy
+            result = copy.deepcopy(potential).to(dtype)
     return result.cpu().eval().requires_grad_(False)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlcalc.files import is_model_file
+from mlcalc.potentials.precision import dtype_name
 from mlcalc.workflows._check_context import Context, Deviation, NotApplicableError
+
+if TYPE_CHECKING:
+    from mlcalc.calculators.ase import MLCalculator
 
 
 def lammps(context: Context) -> list[Deviation]:
@@ -33,11 +38,11 @@ def lammps(context: Context) -> list[Deviation]:
         raise NotApplicableError("dispersion is a pair style of its own in LAMMPS")
     name, atoms = context.main()
     cases = [(name, atoms, 1), (name, atoms, 2), ("cluster", context.cluster, 1)]
-    dtype = str(context.calculator.parameters["dtype"])
+    dtype = "float32" if "float32" in context.calculator.parameters["dtype"] else "float64"
     energy, force, stress = TOLERANCES[dtype]
     out = []
     with tempfile.TemporaryDirectory(prefix="mlcalc-check-") as folder:
-        model = _model(context, Path(folder), dtype)
+        model = _model_files(context.calculator, context, Path(folder))
         for what, structure, ranks in cases:
             found = compare(structure, context.fresh_calculator(), model, ranks=ranks, dtype=dtype)
             label = f"{what}, {ranks} rank{'s' * (ranks > 1)}"
@@ -49,13 +54,21 @@ def lammps(context: Context) -> list[Deviation]:
     return out
 
 
-def _model(context: Context, folder: Path, dtype: str) -> Path:
-    """Return a model file: that of the calculator, or its potential's export."""
+def _model_files(calculator: MLCalculator, context: Context, folder: Path) -> list[Path]:
+    """Return a model file of each potential of the calculator: the one it came from, or an export."""
     from mlcalc.lammps import model_file
     from mlcalc.zoo import load
 
-    source = context.calculator.parameters["potential"]
-    if is_model_file(source) and Path(source).is_file():
-        return Path(source).resolve()
+    names = calculator.parameters["potential"]
     elements = sorted(set(context.cluster.get_chemical_symbols()))
-    return model_file(load(context.calculator.potential, elements=elements), folder, dtype)
+    found = []
+    for number, (name, potential) in enumerate(
+        zip([names] if isinstance(names, str) else names, calculator.potentials, strict=True)
+    ):
+        if is_model_file(name) and Path(name).is_file():
+            found.append(Path(name).resolve())
+            continue
+        own = folder / str(number)
+        own.mkdir()
+        found.append(model_file(load(potential, elements=elements), own, dtype_name(potential.dtype)))
+    return found

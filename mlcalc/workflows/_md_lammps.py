@@ -28,7 +28,7 @@ from mlcalc.files import atomic_path, is_model_file, write_atomic
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
 from mlcalc.lammps.run import model_file, run_input
-from mlcalc.potentials.base import Potential
+from mlcalc.potentials.precision import dtype_name
 from mlcalc.workflows._md_record import COLUMNS, format_row
 from mlcalc.workflows._md_settings import MDSettings, degrees_of_freedom
 
@@ -58,7 +58,7 @@ def run_lammps(
 
     Args:
         atoms: with momenta.
-        potential: name, file, ``Potential`` or ``MLCalculator``.
+        potential: name, file, ``Potential``, a list of these, or ``MLCalculator``.
         settings: checked options.
         dtype: of a model file written for this run; None for the one a calculator has.
         folder: of the run.
@@ -77,7 +77,7 @@ def run_lammps(
     if begin == 0:
         write_atomic(work / "identity.json", json.dumps(identity))
     if begin < settings.steps or begin == 0:
-        model = _model(potential, atoms, work, dtype)
+        model = _model_files(potential, atoms, work, dtype)
         if begin == 0:
             write_data(atoms, work / "structure.data", "metal", types, box, velocities=True)
             start = setup_lines(box, work / "structure.data", "metal")
@@ -176,22 +176,30 @@ def _last_restart(work: Path) -> int:
     return max(steps, default=0)
 
 
-def _model(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> Path:
+def _model_files(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> list[Path]:
+    """Return a model file of a potential, or of each of a list of them."""
     if hasattr(potential, "get_potential_energy"):
-        inner = getattr(potential, "potential", None)
-        if not isinstance(inner, Potential):
+        inner = getattr(potential, "potentials", ())
+        if not inner:
             raise WorkflowError(
                 f"engine='lammps' runs potentials, not the calculator {type(potential).__name__}: give a name, a file, "
                 "a Potential, or an MLCalculator"
             )
-        potential = inner
-        dtype = dtype or str(inner.dtype).removeprefix("torch.")
-    if is_model_file(potential):
-        return model_file(potential, work)
+        potential = list(inner)
     from mlcalc.zoo import load
 
-    # Of a family of potentials, LAMMPS gets the members it needs.
-    return model_file(load(potential, elements=sorted(set(atoms.get_chemical_symbols()))), work, dtype or "float64")
+    sources = potential if isinstance(potential, list | tuple) else [potential]
+    files = []
+    for number, source in enumerate(sources):
+        folder = work if len(sources) == 1 else work / f"member-{number}"
+        folder.mkdir(exist_ok=True)
+        if is_model_file(source):
+            files.append(model_file(source, folder))
+            continue
+        # Of a family of potentials, LAMMPS gets the members it needs.
+        needed = load(source, elements=sorted(set(atoms.get_chemical_symbols())))
+        files.append(model_file(needed, folder, dtype or dtype_name(needed.dtype)))
+    return files
 
 
 def _refuse_second_process(work: Path) -> None:

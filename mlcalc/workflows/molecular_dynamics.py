@@ -134,7 +134,7 @@ def md(
     Args:
         atoms: ASE Atoms or pymatgen Structure; not modified.
         calculator: an ASE calculator (``engine="ase"``), or for either engine a potential: zoo name, file,
-            ``Potential``, or an ``MLCalculator`` around one.
+            ``Potential``, a list of these for a committee, or an ``MLCalculator``.
         ensemble: ``"nve"``; ``"nvt-langevin"``; ``"nvt-bussi"`` (Bussi, Donadio & Parrinello, J. Chem. Phys. 126,
             014101 (2007)); ``"npt-mtk"`` (Martyna, Tobias & Klein, J. Chem. Phys. 101, 4177 (1994)).
         temperature_k: target, and temperature of the first momenta, K.
@@ -218,7 +218,7 @@ def md(
 def _precision(calculator: Any, dtype: str | None, engine: str) -> str | None:
     """Return the dtype to run a potential in; None for what keeps its own."""
     is_calculator = hasattr(calculator, "get_potential_energy")
-    is_file = is_model_file(calculator)
+    is_file = any(is_model_file(source) for source in _sources(calculator))
     if dtype is not None and is_calculator:
         raise WorkflowError(f"dtype={dtype!r} cannot change a calculator: make it with that dtype, and give none here")
     if dtype is not None and is_file and engine == "lammps":
@@ -227,6 +227,10 @@ def _precision(calculator: Any, dtype: str | None, engine: str) -> str | None:
             f"out, or export the potential again with that dtype (mlcalc export … --dtype {dtype})"
         )
     return dtype if dtype is not None or is_calculator or is_file else "float64"
+
+
+def _sources(calculator: Any) -> list[Any]:
+    return list(calculator) if isinstance(calculator, (list, tuple)) else [calculator]
 
 
 def _ase_calculator(calculator: Any, dtype: str | None) -> Any:
@@ -240,7 +244,8 @@ def _ase_calculator(calculator: Any, dtype: str | None) -> Any:
 def _describe(calculator: Any, dtype: str | None) -> str:
     if hasattr(calculator, "get_potential_energy"):
         return describe_calculator(calculator)
-    name = str(calculator) if isinstance(calculator, (str, Path)) else calculator.info.name
+    sources = _sources(calculator)
+    name = ", ".join(str(one) if isinstance(one, (str, Path)) else one.info.name for one in sources)
     return f"{name} ({dtype})" if dtype else name
 
 

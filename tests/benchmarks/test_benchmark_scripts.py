@@ -71,3 +71,25 @@ def test_drift_is_measured_in_both_engines(weights: Path, tmp_path: Path) -> Non
         assert r["drift_ev_per_atom_per_ps"] != 0.0
         assert r["fluctuation_ev_per_atom"] < 1e-3
         assert 10.0 < r["temperature_k"] < 2000.0
+
+
+def test_ranks_are_compared(tmp_path: Path) -> None:
+    """A halo that holds the whole crystal: each of two ranks computes all of it."""
+    found = run(
+        "speed/ranks.py",
+        tmp_path / "ranks.json",
+        *("--layers", "2", "--sizes", "64", "--steps", "2", "--repeats", "1", "--modes", "halo"),
+        *("--plot", str(tmp_path / "ranks.png")),
+    )
+    one, halo = found["results"]
+    assert [(r["mode"], r["ranks"]) for r in (one, halo)] == [("one rank", 1), ("halo", 2)]
+    assert [len(r["peak_mib_per_rank"]) for r in (one, halo)] == [1, 2]
+    assert one["edges_factor"] == 1.0
+    assert halo["edges_factor"] == pytest.approx(2.0, abs=0.01)
+    assert one["estimate_mib"] is None
+    assert 0.1 < halo["estimate_mib"] < 100.0
+    for r in (one, halo):
+        assert 50.0 < min(r["peak_mib_per_rank"]) < 2000.0  # libtorch alone takes some hundreds
+        assert r["ms_per_atom_and_step"] > 0.0
+        assert r["speed_up"] == pytest.approx(one["ms_per_atom_and_step"] / r["ms_per_atom_and_step"])
+    assert (tmp_path / "ranks.png").stat().st_size > 10_000

@@ -68,8 +68,9 @@ def test_stops_where_told_and_names_atoms():
     grades = MLCalculator("mlearn").get_property("extrapolation_grades", atoms)
     worst = int(grades.argmax())
     assert grades[worst] > 0.3
-    with pytest.raises(ExtrapolationError, match=rf"above 0.3: atom {worst} \({grades[worst]:.2f}\)"):
-        calculator.get_forces(atoms)
+    for ask in (calculator.get_forces, calculator.get_forces, calculator.get_potential_energy):
+        with pytest.raises(ExtrapolationError, match=rf"above 0.3: atom {worst} \({grades[worst]:.2f}\)"):
+            ask(atoms)
 
 
 @pytest.mark.parametrize("value", ["a", -1.0, 0, float("nan"), True])

@@ -9,6 +9,7 @@ from ase.build import bulk
 from mlcalc import MLCalculator
 from mlcalc.cli._calculator import dynamics_calculator
 from mlcalc.errors import WorkflowError
+from mlcalc.lammps.run import run_static
 from mlcalc.workflows import check, md
 
 
@@ -34,3 +35,19 @@ def test_both_engines_run_a_compiled_file(compiled_pair: tuple[Path, Path], tmp_
 def test_check_compares_the_compiled_file_itself_with_lammps(compiled_pair: tuple[Path, Path]) -> None:
     report = check(MLCalculator(compiled_pair[1]), elements=["Si"], only=["LAMMPS"])
     assert report["LAMMPS"].status == "pass", report["LAMMPS"].explanation
+
+
+@pytest.mark.filterwarnings("ignore:.*extrapolat")
+def test_a_halo_of_a_compiled_file(compiled_pair: tuple[Path, Path]) -> None:
+    """Its exchanges are the identity there, and only energies of owned atoms count in the derivative it holds."""
+    atoms = bulk("Si", cubic=True).repeat((1, 1, 5))
+    atoms.rattle(0.15, seed=1)
+    atoms.symbols[::3] = "Mo"
+    script, compiled = compiled_pair
+    wanted = run_static(atoms, script)
+    assert np.abs(wanted.forces).max() > 0.1
+    for file in (script, compiled):
+        for options in ("exchange", "halo"):
+            found = run_static(atoms, file, ranks=2, processors="1 1 2", options=options)
+            for name in ("energies", "forces", "virials"):
+                assert np.abs(getattr(found, name) - getattr(wanted, name)).max() < 1e-10, (file, options, name)

@@ -1,0 +1,169 @@
+/* ----------------------------------------------------------------------
+   mlcalc: trained neural potentials as a LAMMPS pair style
+
+   SPDX-License-Identifier: GPL-2.0-or-later
+
+   This file is part of the LAMMPS plugin of mlcalc and is distributed under
+   the GNU General Public License, version 2 or later; see LICENSE.
+------------------------------------------------------------------------- */
+
+// How far the model can be trusted: extrapolation grades, deviations between the members of a committee.
+
+#include "pair_mlcalc.h"
+
+#include "committee.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "memory.h"
+#include "update.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+using namespace LAMMPS_NS;
+
+namespace {
+
+// A value and the rank that has it, as MPI_MAXLOC wants them.
+struct OnRank {
+  double value;
+  int rank;
+};
+
+}    // namespace
+
+// Room for one number per atom, all zero.
+void PairMlcalc::reserve(PerAtom &numbers)
+{
+  if (!numbers.values || atom->nmax > numbers.size) {
+    memory->destroy(numbers.values);
+    numbers.size = atom->nmax;
+    memory->create(numbers.values, numbers.size, "pair:per_atom");
+  }
+  std::fill_n(numbers.values, numbers.size, 0.0);
+}
+
+// Keep grades for those who ask, warn once in a run, stop where the user wants it.
+void PairMlcalc::check_grades(const double *values)
+{
+  reserve(grades);
+  OnRank mine = {0.0, comm->me}, most;
+  int where = 0;
+  for (int64_t n = 0; n < graph.n_owned(); ++n) {
+    const int i = graph.atom_of_node(n);
+    grades.values[i] = values[n];
+    if (values[n] > mine.value) {
+      mine.value = values[n];
+      where = i;
+    }
+  }
+  MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
+  summary[LARGEST_GRADE] = comm->me == 0 ? most.value : 0.0;    // compute pair adds up the ranks
+  const bool warn = warn_grade && most.value > grade_warn;
+  if (!warn && !(most.value > grade_stop)) return;
+  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
+  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
+  if (most.value > grade_stop)
+    error->all(FLERR, "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_stop {:g}", tag,
+               most.value, update->ntimestep, grade_stop);
+  warn_grade = false;
+  if (comm->me == 0)
+    error->warning(FLERR,
+                   "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_warn {:g} (1 is the "
+                   "farthest in training): energies and forces are extrapolations (one warning per run)",
+                   tag, most.value, update->ntimestep, grade_warn);
+}
+
+// The same for the standard deviation of the force on each atom over the members. Members' forces minus the mean are
+// gathered by node; what belongs to other ranks' atoms goes to them.
+void PairMlcalc::check_deviation()
+{
+  const int members = model->size(), width = 3 * members;
+  if (members < 2) return;
+  const auto &nodes = graph.nodes_and_edges();
+  force_excess.assign(static_cast<size_t>(nodes.n_nodes) * width, 0.0);
+  const double *excess = model->gradient_excess().data();
+  for (int64_t e = 0; e < nodes.n_edges; ++e, excess += width) {
+    double *const centre = &force_excess[nodes.index[e] * width];
+    double *const neighbour = &force_excess[nodes.index[nodes.stride + e] * width];
+    for (int a = 0; a < width; ++a) {
+      centre[a] += excess[a];
+      neighbour[a] -= excess[a];
+    }
+  }
+  if (comm->nprocs > 1) graph.reverse(this, force_excess.data(), width);
+
+  reserve(deviations);
+  OnRank mine = {0.0, comm->me}, most;
+  double least = std::numeric_limits<double>::infinity();
+  std::vector<double> sums(2, 0.0);    // deviations, atoms, energies of the members minus the mean
+  sums.insert(sums.end(), model->energy_excess().begin(), model->energy_excess().end());
+  int where = 0;
+  for (int64_t n = 0; n < graph.n_owned(); ++n) {
+    double square = 0.0;
+    for (int a = 0; a < width; ++a) square += force_excess[n * width + a] * force_excess[n * width + a];
+    const int i = graph.atom_of_node(n);
+    const double deviation = deviations.values[i] = energy_scale * std::sqrt(square / members);
+    sums[0] += deviation;
+    sums[1] += 1.0;
+    least = std::min(least, deviation);
+    if (deviation > mine.value) {
+      mine.value = deviation;
+      where = i;
+    }
+  }
+  MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
+  MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_DOUBLE, MPI_MIN, world);
+  MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sums.size()), MPI_DOUBLE, MPI_SUM, world);
+  if (comm->me == 0 && sums[1] > 0.0) {
+    double square = 0.0;
+    for (int m = 0; m < members; ++m) square += sums[2 + m] * sums[2 + m];
+    summary[LARGEST_DEVIATION] = most.value;
+    summary[SMALLEST_DEVIATION] = least;
+    summary[MEAN_DEVIATION] = sums[0] / sums[1];
+    summary[ENERGY_DEVIATION] = energy_scale * std::sqrt(square / members);
+  }
+
+  const bool warn = warn_deviation && most.value > deviation_warn;
+  if (!warn && !(most.value > deviation_stop)) return;
+  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
+  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
+  const char *const unit = strcmp(update->unit_style, "real") == 0 ? "kcal/mol/Angstrom" : "eV/Angstrom";
+  if (most.value > deviation_stop)
+    error->all(FLERR, "pair mlcalc: atom ID {} has force deviation {:.4f} {} at step {}, above deviation_stop {:g}", tag,
+               most.value, unit, update->ntimestep, deviation_stop);
+  warn_deviation = false;
+  if (comm->me == 0)
+    error->warning(FLERR,
+                   "pair mlcalc: atom ID {} has force deviation {:.4f} {} at step {}, above deviation_warn {:g}: the "
+                   "members of the committee disagree (one warning per run)",
+                   tag, most.value, unit, update->ntimestep, deviation_warn);
+}
+
+// For `fix pair N mlcalc grade 1 force_deviation 1`, which also asks for "grade_flag" and "force_deviation_flag".
+void *PairMlcalc::extract(const char *name, int &dim)
+{
+  dim = 0;
+  if (strcmp(name, "grade_flag") == 0) return &grades.flag;
+  return strcmp(name, "force_deviation_flag") == 0 ? &deviations.flag : nullptr;
+}
+
+void *PairMlcalc::extract_peratom(const char *name, int &columns)
+{
+  columns = 0;
+  PerAtom *const found = strcmp(name, "grade") == 0 ? &grades
+      : strcmp(name, "force_deviation") == 0        ? &deviations
+                                                    : nullptr;
+  if (!found) return nullptr;
+  if (model && found == &grades && !model->has_grades())
+    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade",
+               model->info().name);
+  if (model && found == &deviations && model->size() < 2)
+    error->all(FLERR, "pair mlcalc: force_deviation needs several model files: pair_coeff * * A.pt B.pt ...");
+  if (!found->values || atom->nmax > found->size) reserve(*found);
+  return found->values;
+}
