@@ -15,7 +15,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.workflows._steps import load_arrays, save_arrays
 from mlcalc.workflows._structures import magnetic_moments
-from mlcalc.workflows._warnings import WorkflowWarning
+from mlcalc.workflows._warnings import WorkflowWarning, warn_of_single_precision
 
 FORCES = "displacement_forces.npz"
 
@@ -51,8 +51,7 @@ def residual_force(cell: Atoms, calculator: Any, tolerance: float, precise: str)
         tolerance: largest force without a warning, eV/Å.
         precise: what needs double precision.
     """
-    if "float32" in str(getattr(calculator, "dtype", "")):
-        warnings.warn(f"{precise} need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=3)
+    warn_of_single_precision(calculator, precise, stacklevel=3)
     residual = float(np.linalg.norm(finite_forces(cell, calculator, "the structure as given"), axis=1).max())
     if residual > tolerance:
         warnings.warn(

@@ -31,7 +31,7 @@ from mlcalc.workflows._elastic_tensors import (
 )
 from mlcalc.workflows._steps import FinishedSteps
 from mlcalc.workflows._structures import as_atoms, moved_like, require_periodic, space_group, without_constraints
-from mlcalc.workflows._warnings import WorkflowWarning
+from mlcalc.workflows._warnings import WorkflowWarning, warn_of_single_precision
 from mlcalc.workflows.relaxation import relax
 
 Array = NDArray[np.float64]
@@ -139,8 +139,7 @@ def elastic(
     sizes = sorted(float(size) for size in amplitudes)
     if not sizes or len(set(sizes)) < len(sizes) or not (sizes[0] > 0 and sizes[-1] < 0.1):
         raise WorkflowError(f"amplitudes are different strains between 0 and 0.1, got {list(amplitudes)}")
-    if "float32" in str(getattr(calculator, "dtype", "")):
-        warnings.warn("elastic constants need a float64 calculator: this one is float32", WorkflowWarning, stacklevel=2)
+    warn_of_single_precision(calculator, "elastic constants", stacklevel=2)
     search: dict[str, Any] = {"fmax": fmax, "optimizer": optimizer, "max_steps": max_steps}
     described = describe_calculator(calculator)
     options: dict[str, Any] = {

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from mlcalc import MLCalculator
 from mlcalc.errors import WorkflowError
 from mlcalc.workflows import PhononResult, WorkflowWarning, analyse_phonons, phonons, relax
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
@@ -219,3 +221,11 @@ def test_bad_options_are_named(options: dict, message: str) -> None:
 def test_molecules_are_refused() -> None:
     with pytest.raises(WorkflowError, match="periodic in three directions"):
         phonons(Atoms("Cu"), EMT())
+
+
+def test_single_precision_is_loud() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for dtype in ("float32", "float64"):
+            phonons(bulk("Si", a=5.469), MLCalculator("mlearn", dtype=dtype), supercell=(1, 1, 1))
+    assert sum("need a float64 calculator: this one is float32" in str(one.message) for one in said) == 1
