@@ -42,6 +42,7 @@ setup(
     package_dir={"mlcalc.lammps.plugin": "lammps_plugin"},
     package_data={
         "mlcalc.discovery": ["templates/*"],
+        "mlcalc.foundation": ["licences/*"],
         "mlcalc.zoo": ["weights/*"],
         "mlcalc.lammps.plugin": ["*.cpp", "*.h", "README.md", "LICENSE"],
     },

@@ -321,6 +321,20 @@ FAULTS = (
         replace("mlcalc/calculators/dispersion.py", "if atoms.pbc.all() or not atoms.pbc.any():", "if True:"),
     ),
     Fault(
+        "Wigner symbols of another e3nn than the checkpoint's",
+        "tests/foundation/test_sevennet_parity.py::test_one_crystal[sevennet-0]",
+        replace("mlcalc/foundation/sevennet.py", "signs += [sign] * count", "signs += [1.0] * count"),
+    ),
+    Fault(
+        "messages of the centre instead of the neighbour",
+        "tests/potentials/test_nequip.py::test_convolution_is_that_of_e3nn",
+        replace(
+            "mlcalc/potentials/nequip.py",
+            "features.index_select(0, edge_index[1])",
+            "features.index_select(0, edge_index[0])",
+        ),
+    ),
+    Fault(
         "pbc lost on the way to another environment",
         "tests/calculators/test_remote.py::test_other_elements_and_pbc_reach_the_other_side[False]",
         replace("mlcalc/calculators/remote.py", '"pbc": atoms.pbc.tolist()', '"pbc": [True, True, True]'),

@@ -87,9 +87,6 @@ class Members:
         infos = [potential.info for potential in potentials]
         self.info = infos[0] if len(infos) == 1 else combined_info(infos, self.names)
 
-    def __len__(self) -> int:
-        return len(self.potentials)
-
     def look_at(
         self,
         numbers: NDArray[np.int64],

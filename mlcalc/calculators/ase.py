@@ -251,7 +251,7 @@ class MLCalculator(Calculator):
             if not now.gradients:
                 self._evaluate(now, with_forces=True)
             self._keep_stress(now, properties)
-        elif "energy" not in self.results:
+        elif not len(now.energies):
             self._evaluate(now, with_forces=False)
         for name, values in self._own_properties(now).items():
             if name in properties:

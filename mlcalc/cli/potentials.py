@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from mlcalc.foundation import Published
     from mlcalc.potentials.base import PotentialInfo
 
 
@@ -33,16 +32,20 @@ def register(app: typer.Typer) -> None:
                 typer.echo(f"{each}  (ships with mlcalc, {shipped[each].size / 1e6:.2f} MB)")
                 for info in shipped[each].infos():
                     _describe(info)
+                typer.echo("  source    trained by mlcalc, see its card: mlcalc potentials " + each)
             else:
-                _describe_published(others[each])
+                version, package = others[each].version(), others[each].package
+                typer.echo(
+                    f"{each}  (weights: {package} {version or 'is not installed, pip install mlcalc[foundation]'})"
+                )
+                _describe(others[each].info)
+                typer.echo(f"  source    {others[each].info.provenance['source']}")
             if cost:
                 _cost(each)
         if name in shipped and (card := shipped[name].card) is not None:
             typer.echo("\n" + card.read_text(encoding="utf-8"))
         elif name in others:
-            from mlcalc.zoo import load
-
-            typer.echo("\n" + load(name).info.provenance["licence_text"])
+            typer.echo("\n" + others[name].info.provenance["licence_text"])
 
 
 def _describe(info: PotentialInfo) -> None:
@@ -54,21 +57,6 @@ def _describe(info: PotentialInfo) -> None:
     typer.echo(f"  licence   {info.licence}")
 
 
-def _describe_published(entry: Published) -> None:
-    from mlcalc.foundation import is_installed
-    from mlcalc.zoo import load
-
-    if is_installed(entry):
-        info = load(entry.name).info
-        typer.echo(f"{entry.name}  (weights of {info.provenance['package']})")
-        _describe(info)
-    else:
-        typer.echo(f"{entry.name}  (not installed: pip install 'mlcalc[foundation]')")
-        typer.echo(f"  energies  {entry.energy_scale}")
-        typer.echo(f"  licence   {entry.licence}")
-    typer.echo(f"  source    {entry.source}; {entry.citation}")
-
-
 def _cost(name: str) -> None:
     from mlcalc.calculators.cost import call_cost
     from mlcalc.errors import ModelFileError
@@ -76,7 +64,8 @@ def _cost(name: str) -> None:
 
     try:
         result = call_cost(load(name))
-    except ModelFileError:  # not installed, which was said
+    except ModelFileError as error:  # one that cannot be loaded keeps none of the others from the list
+        typer.echo(f"  cost      unknown: {error}")
         return
     typer.echo(
         f"  cost      {result.time_per_atom_ms:.3g} ms per atom and force call here ({result.formula}, {result.dtype}, "

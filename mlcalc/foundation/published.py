@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ import numpy as np
 import torch
 
 from mlcalc.errors import ModelFileError
-from mlcalc.foundation import sevennet
+from mlcalc.potentials.base import PotentialInfo
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.precision import parse_dtype
 
 _EXTRA = "pip install 'mlcalc[foundation]'"
-_MPTRJ = "MPtrj: relaxations of the Materials Project (Deng et al., Nat. Mach. Intell. 5, 1031 (2023))"
-_PBE = "PBE and PBE+U (VASP, Materials Project), uncorrected total energies"
 # What the checkpoints hold beside tensors and plain Python objects: arrays, under the names they have in numpy 1.
 _SAFE: list[Any] = [
     (import_module("numpy._core.multiarray")._reconstruct, "numpy.core.multiarray._reconstruct"),
@@ -36,52 +33,63 @@ class Published:
     """A potential whose weights are in another package.
 
     Attributes:
-        name: what ``load`` takes.
+        info: what it declares; the licence text is in its provenance.
         package: distribution that carries the weights.
         file: path of the checkpoint in its installed files.
         sha256: of the checkpoint.
-        licence: of the weights.
-        energy_scale: what the energies mean.
-        training_data: where the data came from.
-        source: home page.
-        citation: paper.
-        build: what makes a potential of the checkpoint.
+        builder: ``"module:function"`` that makes a potential of checkpoint, info and dtype; imported when it is used.
     """
 
-    name: str
+    info: PotentialInfo
     package: str
     file: str
     sha256: str
-    licence: str
-    energy_scale: str
-    training_data: str
-    source: str
-    citation: str
-    build: Callable[[dict[str, Any], dict[str, Any], torch.dtype | None], NeuralPotential]
+    builder: str
+
+    @property
+    def name(self) -> str:
+        """What ``load`` takes."""
+        return self.info.name
+
+    def version(self) -> str | None:
+        """Return the version of the installed package, None if it is not installed."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return None
 
 
-_SEVENNET = {
-    "package": "sevenn",
-    "licence": "MIT, Copyright (c) 2024 Yutack Park",
-    "energy_scale": _PBE,
-    "training_data": _MPTRJ,
-    "source": "https://github.com/MDIL-SNU/SevenNet",
-    "citation": "Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
-}
+_ELEMENTS_OF_MPTRJ = (
+    "Ac Ag Al Ar As Au B Ba Be Bi Br C Ca Cd Ce Cl Co Cr Cs Cu Dy Er Eu F Fe Ga Gd Ge H He Hf Hg Ho I In Ir K "
+    "Kr La Li Lu Mg Mn Mo N Na Nb Nd Ne Ni Np O Os P Pa Pb Pd Pm Pr Pt Pu Rb Re Rh Ru S Sb Sc Se Si Sm Sn Sr "
+    "Ta Tb Tc Te Th Ti Tl Tm U V W Xe Y Yb Zn Zr"
+)
+_SEVENNET = PotentialInfo(
+    elements=tuple(_ELEMENTS_OF_MPTRJ.split()),
+    cutoff=5.0,
+    layers=5,
+    energy_scale="PBE and PBE+U (VASP, Materials Project), uncorrected total energies",
+    licence="MIT, Copyright (c) 2024 Yutack Park",
+    training_data="MPtrj: relaxations of the Materials Project (Deng et al., Nat. Mach. Intell. 5, 1031 (2023))",
+    provenance={
+        "source": "https://github.com/MDIL-SNU/SevenNet; Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
+        "licence_text": (Path(__file__).parent / "licences" / "sevennet.txt").read_text(encoding="utf-8"),
+    },
+)
 _KNOWN = (
     Published(
-        name="sevennet-0",
+        info=replace(_SEVENNET, name="sevennet-0"),
+        package="sevenn",
         file="sevenn/pretrained_potentials/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
         sha256="7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
-        build=sevennet.from_checkpoint,
-        **_SEVENNET,
+        builder="mlcalc.foundation.sevennet:from_checkpoint",
     ),
     Published(
-        name="sevennet-l3i5",
+        info=replace(_SEVENNET, name="sevennet-l3i5"),
+        package="sevenn",
         file="sevenn/pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth",
         sha256="a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
-        build=sevennet.from_checkpoint,
-        **_SEVENNET,
+        builder="mlcalc.foundation.sevennet:from_checkpoint",
     ),
 )
 
@@ -89,15 +97,6 @@ _KNOWN = (
 def published() -> dict[str, Published]:
     """Return the published potentials that can be loaded, by name, installed or not."""
     return {entry.name: entry for entry in _KNOWN}
-
-
-def is_installed(entry: Published) -> bool:
-    """Return whether the package with the weights is installed."""
-    try:
-        metadata.distribution(entry.package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def load_published(name: str, dtype: str | torch.dtype | None = None) -> NeuralPotential:
@@ -160,26 +159,9 @@ def _load(path: Path, dtype: str | torch.dtype | None, expected: Published | Non
             checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip raise all sorts
         raise ModelFileError(f"{path}: torch {torch.__version__} cannot read it: {error}") from error
-    info = {
-        "name": entry.name,
-        "energy_scale": entry.energy_scale,
-        "licence": entry.licence,
-        "training_data": entry.training_data,
-        "provenance": {
-            "source": entry.source,
-            "citation": entry.citation,
-            "checkpoint": Path(entry.file).name,
-            "sha256": digest,
-            **_licence(entry),
-        },
-    }
-    return entry.build(checkpoint, info, None if dtype is None else parse_dtype(dtype))
-
-
-def _licence(entry: Published) -> dict[str, str]:
-    """Return version and full licence text of the installed package, if it is installed."""
-    if not is_installed(entry):
-        return {}
-    distribution = metadata.distribution(entry.package)
-    texts = [file.read_text() for file in distribution.files or [] if file.name.upper().startswith("LICENSE")]
-    return {"package": f"{entry.package} {distribution.version}", "licence_text": "\n".join(texts)}
+    origin = {"checkpoint": Path(entry.file).name, "sha256": digest}
+    info = replace(entry.info, provenance={**entry.info.provenance, **origin})
+    module, _, function = entry.builder.partition(":")
+    build = getattr(import_module(module), function)
+    potential: NeuralPotential = build(checkpoint, info, None if dtype is None else parse_dtype(dtype))
+    return potential

@@ -37,13 +37,13 @@ _EXPECTED: dict[str, Any] = {
 
 
 def from_checkpoint(
-    checkpoint: dict[str, Any], info: dict[str, Any], dtype: torch.dtype | None = None
+    checkpoint: dict[str, Any], info: PotentialInfo, dtype: torch.dtype | None = None
 ) -> NeuralPotential:
     """Return the potential of a checkpoint.
 
     Args:
         checkpoint: ``{"config": …, "model_state_dict": …}`` as the authors saved it.
-        info: fields of ``PotentialInfo`` that the checkpoint does not say: name, licence, energy scale, ….
+        info: what the potential declares; elements, cutoff and layers must be those of the checkpoint.
         dtype: float32 or float64; None is float32, that of the checkpoint.
 
     Raises:
@@ -56,10 +56,9 @@ def from_checkpoint(
             raise ModelFileError(f"a SevenNet with other settings than those rebuilt here: {different}")
         settings = _settings(config)
         symbols = [chemical_symbols[z] for z, _ in sorted(config["_type_map"].items(), key=lambda item: item[1])]
-        declared = PotentialInfo(
-            elements=tuple(symbols), cutoff=float(config["cutoff"]), layers=settings["layers"], **info
-        )
-        potential = build({"architecture": "nequip", "network": settings}, declared, dtype or torch.float32)
+        if (tuple(symbols), float(config["cutoff"]), settings["layers"]) != (info.elements, info.cutoff, info.layers):
+            raise ModelFileError(f"a SevenNet with other elements, cutoff or layers than {info.name}")
+        potential = build({"architecture": "nequip", "network": settings}, info, dtype or torch.float32)
         potential.network.load_state_dict(_translate(tensors, potential.network.state_dict(), settings))
         scale = tensors["rescale_atomic_energy.scale"].double().unique()
         if scale.numel() != 1:

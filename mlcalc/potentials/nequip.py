@@ -258,7 +258,8 @@ class NequIPNetwork(nn.Module):
         avg_neighbors: mean number of neighbours in the training set; sums over neighbours are divided by its root.
 
     Raises:
-        ValueError: if there are no layers or channels, or the switch begins outside the cutoff.
+        ValueError: if there are no layers, a degree without channels, fewer than two scalars, or a switch that begins
+            outside the cutoff.
     """
 
     def __init__(
@@ -273,8 +274,8 @@ class NequIPNetwork(nn.Module):
         avg_neighbors: float = 25.0,
     ) -> None:
         super().__init__()
-        if layers < 1 or not channels or min(channels) < 1:
-            raise ValueError(f"layers {layers} and channels {channels}: at least one layer and one channel are needed")
+        if layers < 1 or not channels or min(channels) < 1 or channels[0] < 2:
+            raise ValueError(f"layers {layers} and channels {channels}: at least one layer and two scalars are needed")
         if cutoff_on is not None and not 0.0 < cutoff_on < cutoff:
             raise ValueError(f"cutoff_on {cutoff_on} is not between 0 and the cutoff of {cutoff} Å")
         self.layers = layers

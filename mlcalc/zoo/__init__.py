@@ -71,9 +71,11 @@ def _from_name_or_file(
     if entry is None:
         names = f"known names: {', '.join(sorted([*known, *published()]))}"
         if path.exists():
-            raise ModelFileError(f"{path}: potentials are files ending in .safetensors, .pt or .pt2, or names; {names}")
+            raise ModelFileError(
+                f"{path}: potentials are files ending in .safetensors, .pt, .pt2 or .pth, or names; {names}"
+            )
         raise ModelFileError(
-            f"no potential named {str(source)!r}; {names}; or give a file ending in .safetensors, .pt or .pt2"
+            f"no potential named {str(source)!r}; {names}; or give a file ending in .safetensors, .pt, .pt2 or .pth"
         )
     files = entry.files
     if elements is not None and len(files) > 1:

@@ -74,7 +74,7 @@ def crystals(folder: Path, count: int) -> list[Atoms]:
 
 
 def others() -> dict[str, list[Atoms]]:
-    """Return what crystals leave out: molecules, slabs, chains, slivers, one atom with and without a cell."""
+    """Return what those leave out: molecules, slabs, chains, slivers, one atom with and without a cell."""
     slab = fcc111("Pt", (2, 2, 3), vacuum=6.0)
     add_adsorbate(slab, molecule("CO"), 1.9, "ontop", mol_index=1)
     sheet = graphene(size=(2, 2, 1), vacuum=8.0)
@@ -83,10 +83,10 @@ def others() -> dict[str, list[Atoms]]:
     sliver = Atoms("GaAs", cell=flat, scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], pbc=True)
     molecules = [molecule(name) for name in ("H2O", "CH3CH2OH", "C6H6", "SiH4", "NaCl", "CH3Cl", "P2")]
     return {
-        "molecules": [shaken(atoms, seed, 0.0) for seed, atoms in enumerate(molecules)],
+        "crystals": [sliver, bulk("Fe"), bulk("Cu", a=3.4)],
+        "molecules, atoms": [shaken(atoms, seed, 0.0) for seed, atoms in enumerate(molecules)]
+        + [Atoms(symbol) for symbol in ("H", "Fe", "U")],
         "slabs and chains": [shaken(atoms, 7, 0.0) for atoms in (slab, sheet, chain)],
-        "isolated atoms": [Atoms(symbol) for symbol in ("H", "Fe", "U")],
-        "slivers, one atom": [sliver, bulk("Fe"), bulk("Cu", a=3.4)],
     }
 
 

@@ -38,7 +38,8 @@ def test_what_they_declare(name: str) -> None:
     text = info.provenance["licence_text"]
     assert "Yutack Park" in text
     assert "The above copyright notice and this permission notice shall be included" in text
-    assert info.provenance["package"] == f"sevenn {metadata.version('sevenn')}"
+    files = metadata.distribution("sevenn").files or []
+    assert text in [file.read_text() for file in files if file.name.upper().startswith("LICENSE")]
 
 
 def test_no_upstream_code_runs() -> None:
@@ -87,7 +88,9 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_checkpoint_by_its_path(checkpoint: Path, tmp_path: Path) -> None:
     copy = tmp_path / "renamed.pth"
     copy.write_bytes(checkpoint.read_bytes())
-    assert mlcalc.load(copy).info.name == "sevennet-0"
+    info = mlcalc.load(copy).info
+    assert info.name == "sevennet-0"
+    assert "Permission is hereby granted" in info.provenance["licence_text"]
 
 
 @pytest.mark.parametrize("change", ["truncated", "one bit", "foreign", "empty"])
@@ -128,7 +131,14 @@ def test_other_networks_are_refused(setting: dict, message: str, checkpoint: Pat
     document = torch.load(checkpoint, map_location="cpu", weights_only=False)
     document["config"].update(setting)
     with pytest.raises(ModelFileError, match=message):
-        from_checkpoint(document, {"name": "other"})
+        from_checkpoint(document, published()["sevennet-0"].info)
+
+
+def test_elements_in_another_order_are_refused(checkpoint: Path) -> None:
+    document = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    document["config"]["_type_map"] |= {47: 0, 89: 1}
+    with pytest.raises(ModelFileError, match="other elements"):
+        from_checkpoint(document, published()["sevennet-0"].info)
 
 
 def test_a_molecule_needs_no_cell() -> None:

@@ -170,5 +170,7 @@ def test_owned_atoms_alone_give_the_energies_they_have_among_all():
 def test_settings_that_cannot_work():
     with pytest.raises(ValueError, match="at least one layer"):
         NequIPNetwork(1, 4.0, layers=0)
+    with pytest.raises(ValueError, match="two scalars"):
+        NequIPNetwork(1, 4.0, channels=[1])
     with pytest.raises(ValueError, match="cutoff_on 4"):
         NequIPNetwork(1, 4.0, cutoff_on=4.5)

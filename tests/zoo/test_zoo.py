@@ -1,5 +1,7 @@
+import re
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import ase.io
@@ -11,6 +13,7 @@ from ase.calculators.emt import EMT
 from mlcalc import cli, zoo
 from mlcalc.deploy import ScriptedPotential, export, load_model, save_weights
 from mlcalc.errors import ModelFileError, SettingsError, UnknownElementError
+from mlcalc.foundation import published
 from mlcalc.potentials import NeuralPotential, PerElement, PotentialInfo, build
 
 ARGS = (
@@ -87,7 +90,7 @@ def test_errors_list_what_is_known(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no potential named 'famly'; known names: family, two-elements"):
         zoo.load("famly")
     (tmp_path / "x.txt").touch()
-    with pytest.raises(ModelFileError, match=r"ending in \.safetensors, \.pt or \.pt2"):
+    with pytest.raises(ModelFileError, match=r"ending in \.safetensors, \.pt, \.pt2 or \.pth"):
         zoo.load(tmp_path / "x.txt")
     with pytest.raises(ModelFileError, match="no such file"):
         zoo.load("missing.pt")
@@ -126,12 +129,41 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_command_potentials(folder: Path, command: Callable[..., tuple[int, str]]) -> None:
     code, text = command("potentials")
     assert code == 0
-    for word in ("family", "two-elements", "Si C: cutoff 4 Å, 2 layers, energies PBE, licence MIT", "Ni: cutoff 3.5 Å"):
+    for word in ("family", "two-elements", "elements  Si C", "cutoff 4 Å, 2 layers", "cutoff 3.5 Å", "energies  PBE"):
         assert word in text
-    assert command("potentials", "family") == (0, "# family\nTrained on purpose.\n\n")
+    for name in published():
+        assert f"{name}  (weights: sevenn {metadata.version('sevenn')})" in text
+    assert text.count("elements  89: Ac Ag ") == 2
+    assert text.count("uncorrected total energies") == 2
+    assert text.count("licence   MIT, Copyright (c) 2024 Yutack Park") == 2
+    assert text.count("source    https://github.com/MDIL-SNU/SevenNet") == 2
+    costs = [float(value) for value in re.findall(r"cost      ([\d.e-]+) ms per atom and force call here", text)]
+    assert len(costs) == 4
+    assert min(costs[2:]) > 2 * max(costs[:2]) > 0  # SevenNet beside toys
+    code, text = command("potentials", "family", "--no-cost")
+    assert text.endswith("\n# family\nTrained on purpose.\n\n")
+    assert "cost" not in text
+    code, text = command("potentials", "sevennet-0", "--no-cost")
+    assert "Permission is hereby granted, free of charge" in text
     code, text = command("potentials", "famly")
     assert code == 1
     assert "known: family, two-elements" in text
+
+
+def test_command_potentials_without_the_weights(
+    folder: Path, command: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known without them is listed, the way to get them too, and the other potentials are."""
+
+    def absent(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", absent)
+    code, text = command("potentials")
+    assert code == 0
+    assert text.count("elements  89: Ac Ag ") == 2
+    assert text.count("is not installed") == 4  # of each, where its weights and where its cost would be
+    assert text.count("ms per atom and force call here") == 2
 
 
 def test_command_export(folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
