@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -58,7 +58,6 @@ def make_calculator(
     device: str | None = None,
     python: str | None = None,
     dispersion: str | None = None,
-    options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the ASE calculator that a command was asked for.
 
@@ -69,7 +68,6 @@ def make_calculator(
         device: of the potential; None is the CPU.
         python: interpreter of the environment that the calculator is in; None is this one.
         dispersion: ``"method"`` or ``"method:functional"``, added to the potential.
-        options: keyword arguments of ``Class``.
 
     Raises:
         WorkflowError: not exactly one of the two, a class that cannot be imported or made, or an option of the
@@ -97,7 +95,7 @@ def make_calculator(
     if python is not None:
         from mlcalc.calculators.remote import RemoteCalculator
 
-        return RemoteCalculator(python, calculator, options)
+        return RemoteCalculator(python, calculator)
     module, separator, name = calculator.partition(":")
     if not separator or not name:
         raise WorkflowError(f"--calculator {calculator!r}: give module:Class, e.g. ase.calculators.emt:EMT")
@@ -106,7 +104,7 @@ def make_calculator(
     except (ImportError, AttributeError) as error:
         raise WorkflowError(f"--calculator {calculator!r} cannot be imported: {error}") from error
     try:
-        result = made(**(options or {}))
+        result = made()
     except TypeError as error:
         raise WorkflowError(f"--calculator {calculator!r} cannot be made: {error}") from error
     if not hasattr(result, "get_potential_energy"):
