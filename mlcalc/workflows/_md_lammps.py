@@ -111,10 +111,11 @@ def check_potential(potential: Any) -> None:
             f"engine='lammps' runs potentials, not the calculator {type(potential).__name__}: give a name, a file, "
             "a Potential, or an MLCalculator"
         )
-    if "dispersion" in potential.parameters:
+    dispersion = getattr(potential, "parameters", {}).get("dispersion")
+    if dispersion is not None:
         raise WorkflowError(
-            f"engine='lammps' runs potentials, without the dispersion ({potential.parameters['dispersion']}) of this "
-            "calculator: use engine='ase', or an input of your own with pair_style hybrid/overlay mlcalc dispersion/d3"
+            f"engine='lammps' runs potentials, without the dispersion ({dispersion}) of this calculator: use "
+            "engine='ase', or an input of your own with pair_style hybrid/overlay mlcalc dispersion/d3"
         )
 
 
