@@ -110,7 +110,8 @@ class Server:
         self.energy = Ha / units["Ha"]
         self.atoms: Any = None
         self.answer: Any = None
-        self.has_stress = True
+        self.can_stress = hasattr(calculator, "get_stress")
+        self.has_stress = self.can_stress
 
     def serve(self) -> None:
         """Answer until EXIT."""
@@ -130,7 +131,7 @@ class Server:
                 energy, forces, virial, extra = self.answer
                 self.answer = None
                 scaled = energy * self.energy, forces * (self.energy * self.length), virial * self.energy
-                self.protocol.sendforce(*scaled, morebytes=_bytes(extra))
+                self.protocol.sendforce(*scaled, morebytes=extra)
             else:
                 raise RuntimeError(f"unknown message {message!r}")
 
@@ -141,28 +142,35 @@ class Server:
         self.atoms = Atoms(structure["numbers"], pbc=structure["pbc"], info=structure["info"])
         for name, values in structure["arrays"].items():
             self.atoms.set_array(name, _array(values))
-        self.has_stress = True
+        self.has_stress = self.can_stress
         # Calculators do not see other tags or info, and would give their last results again.
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
 
-    def evaluate(self, cell: Any, positions: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Return energy, forces, virial and the rest; what goes wrong is in the rest, beside zeros."""
+    def evaluate(self, cell: Any, positions: Any) -> tuple[Any, Any, Any, Any]:
+        """Return energy, forces, virial and bytes of the rest; what goes wrong is in the rest, beside zeros."""
         import numpy as np
 
         try:
             energy, forces, virial, extra = self._properties(cell, positions)
+            free_energy = energy if extra["free_energy"] is None else extra["free_energy"]
+            checked = (
+                ("energy", np.array([energy])),
+                ("free energy", np.array([free_energy])),
+                ("forces", forces),
+                ("virial", virial),
+            )
             wrong = {
                 name: np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)).tolist()
-                for name, values in (("energy", np.array([energy])), ("forces", forces), ("virial", virial))
+                for name, values in checked
                 if not np.isfinite(values).all()
             }
             if not wrong:
-                return energy, forces, virial, extra
+                return energy, forces, virial, _bytes(extra)
             extra = {"not_finite": wrong}
         except Exception:
             extra = {"error": traceback.format_exc()}
-        return 0.0, np.zeros((len(self.atoms), 3)), np.zeros((3, 3)), extra
+        return 0.0, np.zeros((len(self.atoms), 3)), np.zeros((3, 3)), _bytes(extra)
 
     def _properties(self, cell: Any, positions: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
         import numpy as np
@@ -180,13 +188,21 @@ class Server:
             except NotImplementedError:  # ASE's PropertyNotImplementedError is one
                 self.has_stress = False
         forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
+        if forces.shape != (len(atoms), 3):
+            raise ValueError(f"forces of shape {forces.shape} for {len(atoms)} atoms")
         energy = float(atoms.get_potential_energy())
         try:
             free_energy = float(atoms.get_potential_energy(force_consistent=True))
-        except NotImplementedError:
+        except (NotImplementedError, TypeError):  # TypeError: older than this argument
             free_energy = None
         results = getattr(self.calculator, "results", None) or {}
-        extras = {name: _array(results[name]).tolist() for name in EXTRAS if results.get(name) is not None}
+        extras = {}
+        for name in EXTRAS:
+            if results.get(name) is not None:
+                try:
+                    extras[name] = np.asarray(results[name], dtype=float).tolist()
+                except (TypeError, ValueError) as error:
+                    print(f"{name} left out, since these are no numbers: {error}")
         return energy, forces, virial, {"stress": with_stress, "free_energy": free_energy, "results": extras}
 
 

@@ -79,7 +79,7 @@ class MLCalculator(Calculator):
         deviation_stop: raise ``ExtrapolationError`` for atoms with a larger force deviation; None does not.
         dispersion: ``"d3bj"``, ``"d3zero"``, either with ``-atm``, or a ``Dispersion``: D3 is added, and the calculator
             is a ``DispersionCalculator``.
-        dispersion_functional: whose D3 parameters; None takes that of the potential's energy scale, else PBE.
+        dispersion_functional: whose D3 parameters; None takes what the potential's energy scale names.
 
     Attributes:
         potentials: the private copies.
@@ -99,13 +99,18 @@ class MLCalculator(Calculator):
         cls, *_: Any, dispersion: str | Dispersion | None = None, dispersion_functional: str | None = None, **__: Any
     ) -> MLCalculator:
         """Make the subclass that adds dispersion, if that is asked for."""
-        if dispersion is None and dispersion_functional is not None:
-            raise SettingsError(f"dispersion_functional {dispersion_functional!r} is without dispersion")
-        if dispersion is None:
+        if dispersion is None and dispersion_functional is None:
             return super().__new__(cls)
         from mlcalc.calculators.dispersion import DispersionCalculator
 
-        return super().__new__(cls if issubclass(cls, DispersionCalculator) else DispersionCalculator)
+        if issubclass(cls, DispersionCalculator):
+            return super().__new__(cls)
+        if dispersion is None:
+            raise SettingsError(f"dispersion_functional {dispersion_functional!r} is without dispersion")
+        if cls is not MLCalculator:
+            # Python would leave out __init__, since a DispersionCalculator is none of cls.
+            raise SettingsError(f"{cls.__name__} takes no dispersion: derive it from DispersionCalculator")
+        return super().__new__(DispersionCalculator)
 
     def __init__(
         self,

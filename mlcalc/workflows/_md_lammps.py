@@ -66,9 +66,11 @@ def run_lammps(
         progress: called with (step, steps).
 
     Raises:
+        WorkflowError: a calculator that LAMMPS cannot run.
         LammpsError: LAMMPS stopped.
         NonFiniteError: energies became NaN or infinite.
     """
+    check_potential(potential)
     work = folder / SUBFOLDER
     work.mkdir(exist_ok=True)
     _refuse_second_process(work)
@@ -98,6 +100,23 @@ def run_lammps(
     last = _frame(step, table, thermo[step], atoms, box, settings)
     last.calc = None
     return begin, last
+
+
+def check_potential(potential: Any) -> None:
+    """Raise WorkflowError for a calculator that ``pair_style mlcalc`` alone cannot stand for."""
+    if not hasattr(potential, "get_potential_energy"):
+        return
+    if not getattr(potential, "potentials", ()):
+        raise WorkflowError(
+            f"engine='lammps' runs potentials, not the calculator {type(potential).__name__}: give a name, a file, "
+            "a Potential, or an MLCalculator"
+        )
+    dispersion = getattr(potential, "parameters", {}).get("dispersion")
+    if dispersion is not None:
+        raise WorkflowError(
+            f"engine='lammps' runs potentials, without the dispersion ({dispersion}) of this calculator: use "
+            "engine='ase', or an input of your own with pair_style hybrid/overlay mlcalc dispersion/d3"
+        )
 
 
 def read_identity(folder: Path) -> tuple[int, dict[str, Any]] | None:
@@ -179,13 +198,7 @@ def _last_restart(work: Path) -> int:
 def _model_files(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> list[Path]:
     """Return a model file of a potential, or of each of a list of them."""
     if hasattr(potential, "get_potential_energy"):
-        inner = getattr(potential, "potentials", ())
-        if not inner:
-            raise WorkflowError(
-                f"engine='lammps' runs potentials, not the calculator {type(potential).__name__}: give a name, a file, "
-                "a Potential, or an MLCalculator"
-            )
-        potential = list(inner)
+        potential = list(potential.potentials)
     from mlcalc.zoo import load
 
     sources = potential if isinstance(potential, list | tuple) else [potential]

@@ -179,6 +179,10 @@ def md(
         checkpoint_interval=int(checkpoint_interval),
     )
     precision = _precision(calculator, dtype, engine)
+    if engine == "lammps":
+        from mlcalc.workflows import _md_lammps
+
+        _md_lammps.check_potential(calculator)
     work = as_atoms(atoms)
     check_structure(work, settings)
     draw_momenta(work, settings)
@@ -195,8 +199,6 @@ def md(
         last = work.copy()
         last.set_constraint(as_atoms(atoms).constraints)
     else:
-        from mlcalc.workflows import _md_lammps
-
         done = _check_identity(folder, _md_lammps.read_identity(folder), identity, settings, resume)
         if done is None:
             _clear(folder, identity)

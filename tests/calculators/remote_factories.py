@@ -1,4 +1,4 @@
-"""Calculators that test_remote.py makes in another environment, by the path of this file."""
+"""Calculators that the tests of remote calculators make in another environment, by the path of this file."""
 
 import os
 import time
@@ -40,6 +40,34 @@ class Moody(EMT):
         super().calculate(atoms, properties, system_changes)
         if asked == 104:
             self.results["forces"][1] = np.nan
+
+
+class Harmonic:
+    """As calculators were before ASE had a base class for them: no stress, no free energy."""
+
+    def get_potential_energy(self, atoms=None):
+        return float((atoms.positions**2).sum())
+
+    def get_forces(self, atoms):
+        return -2 * atoms.positions
+
+
+class Odd(EMT):
+    """What ``kwargs`` ask for beside, or in place of, what EMT gives."""
+
+    def __init__(self, magmoms=None, free_energy=None, rows=0):
+        super().__init__()
+        self.asked = magmoms, free_energy, rows
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        magmoms, free_energy, rows = self.asked
+        self.results["dipole"] = np.array([0.1, 0.2, 0.3])
+        if magmoms is not None:
+            self.results["magmoms"] = {"objects": [object()] * 4, "ragged": [[1.0], [2.0, 3.0]]}[magmoms]
+        if free_energy is not None:
+            self.results["free_energy"] = float(free_energy)
+        self.results["forces"] = np.vstack([self.results["forces"], np.zeros((rows, 3))])
 
 
 def hang():

@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
+from ase.optimize import BFGS
 from dftd3.ase import DFTD3
 
 from mlcalc import MLCalculator
 from mlcalc.calculators import Dispersion
 from mlcalc.calculators.dispersion import DispersionCalculator
-from mlcalc.errors import SettingsError, UnknownElementError
+from mlcalc.errors import SettingsError, UnknownElementError, WorkflowError
 from mlcalc.potentials import ZBL
+from mlcalc.workflows import check, md
 
 SHORT = Dispersion("d3bj", "pbe", cutoff_ang=15.0, coordination_cutoff_ang=10.0)
 
@@ -143,6 +148,57 @@ def test_a_failure_leaves_no_half_results() -> None:
         calc.get_property("stress", atoms)
     assert calc.get_property("energy", atoms) == energy
     assert calc.get_property("dispersion_energy", atoms) < 0
+    forces = calc.get_property("forces", atoms)
+    with pytest.raises(PropertyNotImplementedError):
+        calc.get_property("stress", atoms)
+    assert calc.get_property("forces", atoms).tolist() == forces.tolist()
+    assert calc.get_property("energy", atoms) == energy
+
+
+@pytest.mark.parametrize("name", ["x.traj", "x.json", "x.db", "x.extxyz"])
+def test_structures_with_it_go_into_files(tmp_path: Path, name: str) -> None:
+    atoms = silicon()
+    atoms.calc = MLCalculator("mlearn", dtype="float64", dispersion=SHORT)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    BFGS(atoms, logfile=None, trajectory=str(tmp_path / "run.traj")).run(steps=0)
+    atoms.write(tmp_path / name)
+    assert read(tmp_path / "run.traj").get_potential_energy() == pytest.approx(energy, abs=1e-10)
+    assert read(tmp_path / name).get_potential_energy() == pytest.approx(energy, abs=1e-7)
+    assert np.abs(read(tmp_path / name).get_forces() - forces).max() < 1e-7
+    assert atoms.calc.export_properties()["energy"] == energy
+    assert SinglePointCalculator(atoms, **atoms.calc.results).get_potential_energy(atoms) == energy
+
+
+def test_lammps_does_not_drop_it(tmp_path: Path) -> None:
+    calc = MLCalculator("mlearn", dtype="float64", dispersion=SHORT)
+    with pytest.raises(WorkflowError, match=r"without the dispersion \(d3bj\).*engine='ase'.*hybrid/overlay"):
+        md(silicon(), calc, engine="lammps", steps=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (skipped,) = check(calc, silicon(), only=["LAMMPS"]).checks
+    assert "a pair style of its own" in skipped.explanation
+
+
+class Mine(MLCalculator):
+    pass
+
+
+class MineWithDispersion(DispersionCalculator):
+    pass
+
+
+def test_which_class_it_makes() -> None:
+    with pytest.raises(SettingsError, match="Mine takes no dispersion: derive it from DispersionCalculator"):
+        Mine("mlearn", dispersion="d3bj")
+    assert type(Mine("mlearn")) is Mine
+    for kind, options in (
+        (MineWithDispersion, {"dispersion": "d3zero", "dispersion_functional": "pbesol"}),
+        (DispersionCalculator, {"dispersion": "d3zero", "dispersion_functional": "pbesol"}),
+        (DispersionCalculator, {"dispersion_functional": "pbesol"}),
+    ):
+        calc = kind("mlearn", **options)
+        assert type(calc) is kind
+        assert calc.parameters["dispersion"] == options.get("dispersion", "d3bj")
+        assert calc.parameters["dispersion_functional"] == "pbesol"
 
 
 def zbl(energy_scale: str, elements: tuple[str, ...] = ("Si",)) -> ZBL:
@@ -152,14 +208,23 @@ def zbl(energy_scale: str, elements: tuple[str, ...] = ("Si",)) -> ZBL:
 
 
 def test_settings() -> None:
-    for scale, functional in (("PBE (VASP, 520 eV)", "pbe"), ("r2SCAN, VASP", "r2scan"), ("as labelled", "pbe")):
+    for scale, functional in (("PBE and PBE+U (VASP, 520 eV)", "pbe"), ("r2SCAN, VASP", "r2scan")):
         calc = MLCalculator(zbl(scale), dispersion="D3BJ")
-        assert calc.parameters["dispersion"].functional == functional
+        assert calc.dispersion.functional == functional
+    for scale in ("as labelled", "unknown"):
+        with pytest.warns(UserWarning, match="does not say which functional"):
+            assert MLCalculator(zbl(scale), dispersion="d3bj").dispersion.functional == "pbe"
+    assert MLCalculator(zbl("TPSS"), dispersion="d3bj", dispersion_functional="tpss").dispersion.functional == "tpss"
+    assert MLCalculator(zbl("TPSS"), dispersion=Dispersion("d3bj", "tpss")).dispersion.functional == "tpss"
     assert MLCalculator(zbl("PBE"), dispersion="d3zero", dispersion_functional="PBEsol").dispersion == Dispersion(
         "d3zero", "pbesol"
     )
     for scale, options, words in (
         ("PBE-D3(BJ), VASP", {"dispersion": "d3bj"}, "count twice"),
+        ("B97M-V (Q-Chem)", {"dispersion": "d3bj"}, "count twice"),
+        ("wB97X-D, def2-TZVP", {"dispersion": "d3bj"}, "count twice"),
+        ("TPSS", {"dispersion": "d3bj"}, "'TPSS' names none that is known: give dispersion_functional"),
+        ("PBE for Si, r2SCAN for Mo", {"dispersion": "d3bj"}, "names pbe, r2scan: give dispersion_functional"),
         ("PBE", {"dispersion": "d5"}, "'d5' is not known: d3bj, d3bj-atm"),
         ("PBE", {"dispersion": "d3bj", "dispersion_functional": "nonsense"}, "no d3bj parameters"),
         ("PBE", {"dispersion_functional": "pbe"}, "without dispersion"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,11 @@ class Served:
         return self.answer
 
 
-def test_a_molecule_has_no_virial(socket: str) -> None:
+def no_virial(caught: pytest.WarningsRecorder) -> list[str]:
+    return [text for warning in caught if (text := str(warning.message)).startswith("no virial")]
+
+
+def test_a_molecule_has_no_virial(socket: str, recwarn: pytest.WarningsRecorder) -> None:
     atoms = molecule("CO", cell=np.diag([9.0, 10.0, 11.0]))
     served = Served(atoms, EMT(), socket, wait_s=10)
     with SocketIOCalculator(unixsocket=socket) as calc:
@@ -169,8 +174,45 @@ def test_a_molecule_has_no_virial(socket: str) -> None:
         remote.calc, atoms.calc = calc, EMT()
         assert np.abs(remote.get_forces() - atoms.get_forces()).max() < 1e-10
     result = served.end()
+    (warning,) = no_virial(recwarn)
+    assert "without three periodic axes" in warning
     assert (result.structures, result.virial, result.dismissed) == (1, False, False)
     assert result.energy_ev == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+
+
+class NoStress(EMT):
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012
+
+
+class Harmonic:
+    """As calculators were before ASE had a base class for them."""
+
+    def get_potential_energy(self, atoms: Atoms, force_consistent: bool = False) -> float:
+        return float((atoms.positions**2).sum())
+
+    def get_forces(self, atoms: Atoms) -> Any:
+        return -2 * atoms.positions
+
+
+@pytest.mark.parametrize("calculator", [NoStress(), Harmonic()], ids=["new", "old"])
+def test_a_calculator_without_stress_sends_zeros_and_warns_once(
+    socket: str, calculator: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always")
+    atoms = bulk("Cu", cubic=True)
+    served = Served(atoms.copy(), calculator, socket, wait_s=10)
+    with SocketIOCalculator(unixsocket=socket) as calc:
+        for seed in range(3):
+            atoms.rattle(0.05, seed=seed)
+            expected = atoms.copy()
+            atoms.calc, expected.calc = calc, calculator
+            assert np.abs(atoms.get_forces() - expected.get_forces()).max() < 1e-10
+            assert not atoms.get_stress().any()
+    result = served.end()
+    (warning,) = no_virial(recwarn)
+    assert "gives no stress; zeros are sent" in warning
+    assert (result.structures, result.virial) == (3, False)
+    assert result.energy_ev == pytest.approx(expected.get_potential_energy(), abs=1e-10)
 
 
 class Broken(Calculator):
@@ -183,10 +225,20 @@ class Broken(Calculator):
         self.results = {"energy": 0.0, "forces": forces, "stress": np.zeros(6)}
 
 
+class Cut(Calculator):
+    """Its own connection breaks, not the server's."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
+
+    def calculate(self, *arguments: Any) -> None:
+        raise ConnectionResetError("by the calculator's peer")
+
+
 def test_what_goes_wrong_is_said_here_and_ends_the_connection(socket: str) -> None:
     copper = bulk("Cu", cubic=True)
     for template, calculator, kind, words in (
         (copper, Broken(), NonFiniteError, "infinite forces for atom 2"),
+        (copper, Cut(), WorkflowError, "the calculator failed: ConnectionResetError: by the calculator's peer"),
         (copper * (2, 1, 1), EMT(), WorkflowError, "the server sent 4 atoms, the structure here has 8"),
         (bulk("Cu"), EMT(), WorkflowError, "the server sent 4 atoms, the structure here has 1"),
     ):
@@ -199,3 +251,14 @@ def test_what_goes_wrong_is_said_here_and_ends_the_connection(socket: str) -> No
         answer = served.end()
         assert isinstance(answer, kind)
         assert words in str(answer)
+
+
+def test_what_progress_raises_is_no_end_of_the_server(socket: str) -> None:
+    def progress(*_: object) -> None:
+        raise BrokenPipeError("stdout")
+
+    copper = bulk("Cu", cubic=True)
+    served = Served(copper.copy(), EMT(), socket, wait_s=10, progress=progress)
+    with SocketIOCalculator(unixsocket=socket) as copper.calc, pytest.raises((SocketClosed, ConnectionError)):
+        copper.get_forces()
+    assert isinstance(served.end(), BrokenPipeError)
