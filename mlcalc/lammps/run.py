@@ -35,6 +35,7 @@ from mlcalc.lammps.data import (
     setup_lines,
     write_data,
 )
+from mlcalc.potentials.precision import dtype_name
 
 Array = NDArray[np.float64]
 
@@ -109,20 +110,37 @@ def model_file(potential: Any, folder: str | os.PathLike[str], dtype: str = "flo
     return path
 
 
-def model_files(potentials: Any, folder: str | os.PathLike[str], dtype: str = "float64") -> list[Path]:
+def model_files(
+    potentials: Any,
+    folder: str | os.PathLike[str],
+    dtype: str | None = None,
+    elements: Sequence[str] | None = None,
+) -> list[Path]:
     """Return the ``model_file`` of a potential, or of each of a list of them, which is a committee.
 
+    Args:
+        potentials: what ``model_file`` takes, or a list of such.
+        folder: where exports go.
+        dtype: of exports; None keeps that of each potential.
+        elements: what the structure holds; of a family of potentials, only the members it needs are exported.
+
     Raises:
-        ModelFileError: if a named file does not exist or is not a potential.
+        ModelFileError: a named file does not exist or is not a potential.
+        UnknownElementError: a potential does not cover ``elements``.
     """
-    if not isinstance(potentials, list | tuple):
-        return [model_file(potentials, folder, dtype)]
-    found = []
-    for number, potential in enumerate(potentials, 1):
-        own = Path(folder).resolve() / f"member-{number}"
+    sources = potentials if isinstance(potentials, list | tuple) else [potentials]
+    files = []
+    for number, source in enumerate(sources):
+        own = Path(folder) if len(sources) == 1 else Path(folder) / f"member-{number}"
         own.mkdir(exist_ok=True)
-        found.append(model_file(potential, own, dtype))
-    return found
+        if is_model_file(source):
+            files.append(model_file(source, own))
+            continue
+        from mlcalc.zoo import load
+
+        needed = load(source, elements=elements)
+        files.append(model_file(needed, own, dtype or dtype_name(needed.dtype)))
+    return files
 
 
 def run_input(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcalc.files import is_model_file
-from mlcalc.potentials.precision import dtype_name
 from mlcalc.workflows._check_context import Context, Deviation, NotApplicableError
 
 if TYPE_CHECKING:
-    from mlcalc.calculators.ase import MLCalculator
+    pass
 
 
 def lammps(context: Context) -> list[Deviation]:
@@ -35,6 +34,7 @@ def lammps(context: Context) -> list[Deviation]:
     except PluginError as error:
         raise NotApplicableError(f"the plugin cannot be built: {error}") from error
     from mlcalc.lammps.check import TOLERANCES, compare
+    from mlcalc.lammps.run import model_files
 
     name, atoms = context.main()
     cases = [(name, atoms, 1), (name, atoms, 2), ("cluster", context.cluster, 1)]
@@ -42,7 +42,15 @@ def lammps(context: Context) -> list[Deviation]:
     energy, force, stress = TOLERANCES[dtype]
     out = []
     with tempfile.TemporaryDirectory(prefix="mlcalc-check-") as folder:
-        model = _model_files(context.calculator, context, Path(folder))
+        names = context.calculator.parameters["potential"]
+        # The file that a potential came from, so that it is the file that is checked; else an export.
+        sources = [
+            name if is_model_file(name) and Path(name).is_file() else potential
+            for name, potential in zip(
+                [names] if isinstance(names, str) else names, context.calculator.potentials, strict=True
+            )
+        ]
+        model = model_files(sources, folder, elements=sorted(set(context.cluster.get_chemical_symbols())))
         for what, structure, ranks in cases:
             found = compare(structure, context.fresh_calculator(), model, ranks=ranks, dtype=dtype)
             label = f"{what}, {ranks} rank{'s' * (ranks > 1)}"
@@ -52,23 +60,3 @@ def lammps(context: Context) -> list[Deviation]:
                 out.append(Deviation(f"stress, {label}", found.stress_ev_per_ang3, "eV/Å³", stress))
             context.tick()
     return out
-
-
-def _model_files(calculator: MLCalculator, context: Context, folder: Path) -> list[Path]:
-    """Return a model file of each potential of the calculator: the one it came from, or an export."""
-    from mlcalc.lammps import model_file
-    from mlcalc.zoo import load
-
-    names = calculator.parameters["potential"]
-    elements = sorted(set(context.cluster.get_chemical_symbols()))
-    found = []
-    for number, (name, potential) in enumerate(
-        zip([names] if isinstance(names, str) else names, calculator.potentials, strict=True)
-    ):
-        if is_model_file(name) and Path(name).is_file():
-            found.append(Path(name).resolve())
-            continue
-        own = folder / str(number)
-        own.mkdir()
-        found.append(model_file(load(potential, elements=elements), own, dtype_name(potential.dtype)))
-    return found

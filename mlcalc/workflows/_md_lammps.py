@@ -24,11 +24,10 @@ from ase.io.extxyz import write_extxyz
 from numpy.typing import NDArray
 
 from mlcalc.errors import NonFiniteError, WorkflowError
-from mlcalc.files import atomic_path, is_model_file, write_atomic
+from mlcalc.files import atomic_path, write_atomic
 from mlcalc.lammps.box import LammpsBox, make_box
 from mlcalc.lammps.data import atom_types, model_lines, setup_lines, write_data
-from mlcalc.lammps.run import model_file, run_input
-from mlcalc.potentials.precision import dtype_name
+from mlcalc.lammps.run import model_files, run_input
 from mlcalc.workflows._md_record import COLUMNS, format_row
 from mlcalc.workflows._md_settings import MDSettings, degrees_of_freedom
 
@@ -79,7 +78,8 @@ def run_lammps(
     if begin == 0:
         write_atomic(work / "identity.json", json.dumps(identity))
     if begin < settings.steps or begin == 0:
-        model = _model_files(potential, atoms, work, dtype)
+        sources = list(potential.potentials) if hasattr(potential, "get_potential_energy") else potential
+        model = model_files(sources, work, dtype, sorted(set(atoms.get_chemical_symbols())))
         if begin == 0:
             write_data(atoms, work / "structure.data", "metal", types, box, velocities=True)
             start = setup_lines(box, work / "structure.data", "metal")
@@ -193,26 +193,6 @@ def _piece(kind: str, begin: int) -> str:
 def _last_restart(work: Path) -> int:
     steps = [int(path.suffix[1:]) for path in work.glob("restart.*") if path.suffix[1:].isdigit()]
     return max(steps, default=0)
-
-
-def _model_files(potential: Any, atoms: Atoms, work: Path, dtype: str | None) -> list[Path]:
-    """Return a model file of a potential, or of each of a list of them."""
-    if hasattr(potential, "get_potential_energy"):
-        potential = list(potential.potentials)
-    from mlcalc.zoo import load
-
-    sources = potential if isinstance(potential, list | tuple) else [potential]
-    files = []
-    for number, source in enumerate(sources):
-        folder = work if len(sources) == 1 else work / f"member-{number}"
-        folder.mkdir(exist_ok=True)
-        if is_model_file(source):
-            files.append(model_file(source, folder))
-            continue
-        # Of a family of potentials, LAMMPS gets the members it needs.
-        needed = load(source, elements=sorted(set(atoms.get_chemical_symbols())))
-        files.append(model_file(needed, folder, dtype or dtype_name(needed.dtype)))
-    return files
 
 
 def _refuse_second_process(work: Path) -> None:
