@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlcalc.files import is_model_file
 from mlcalc.workflows._check_context import Context, Deviation, NotApplicableError
-
-if TYPE_CHECKING:
-    pass
 
 
 def lammps(context: Context) -> list[Deviation]:
