@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from e3nn import o3
+from network_checks import EMPTY, check_edge_gradients, check_few_atoms, check_owned, check_script, graph
 from sympy.physics.wigner import wigner_3j
 
 from mlcalc.graphs import build_graph
@@ -30,12 +31,6 @@ def network(n_elements: int = 2, **settings) -> EquivariantNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return EquivariantNetwork(n_elements, 4.0, **{"channels": 8, **settings}).double().requires_grad_(False)
-
-
-def graph(cutoff: float = 4.0):
-    atoms = bulk("NaCl", "rocksalt", a=5.1, cubic=True)
-    atoms.rattle(0.15, seed=1)
-    return build_graph(atoms, ("Na", "Cl"), cutoff)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -129,16 +124,7 @@ def test_tables_are_exact_after_a_detour_through_float32():
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_edge_gradients_match_finite_differences(settings):
-    net, g = network(**settings), graph()
-    vectors = g.edge_vectors.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(net(g.species, g.edge_index, vectors).sum(), vectors)
-    h = 1e-5
-    for edge, axis in ((0, 0), (7, 1), (23, 2)):
-        step = torch.zeros_like(g.edge_vectors)
-        step[edge, axis] = h
-        plus = net(g.species, g.edge_index, g.edge_vectors + step).sum()
-        minus = net(g.species, g.edge_index, g.edge_vectors - step).sum()
-        assert float((plus - minus) / (2 * h)) == pytest.approx(float(gradient[edge, axis]), abs=1e-8)
+    check_edge_gradients(network(**settings))
 
 
 def test_smooth_where_a_neighbour_crosses_the_cutoff():
@@ -157,33 +143,19 @@ def test_smooth_where_a_neighbour_crosses_the_cutoff():
     assert abs(energy(3.0) - energy(4.1)) > 1e-4
 
 
-@pytest.mark.parametrize("atoms", [Atoms(), Atoms("Na"), Atoms("NaCl", [(0, 0, 0), (9, 0, 0)])])
+@pytest.mark.parametrize("atoms", EMPTY)
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_no_atoms_one_atom_no_edges(atoms, settings):
-    net = network(**settings)
-    g = build_graph(atoms, ("Na", "Cl"), 4.0)
-    vectors = g.edge_vectors.requires_grad_(True)
-    energies = net(g.species, g.edge_index, vectors)
-    assert energies.shape == (len(atoms),)
-    assert torch.isfinite(energies).all()
+    check_few_atoms(network(**settings), atoms)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_script_gives_the_same(settings):
-    net, g = network(**settings), graph()
-    scripted = torch.jit.script(net)
-    for _ in range(3):
-        difference = scripted(g.species, g.edge_index, g.edge_vectors) - net(g.species, g.edge_index, g.edge_vectors)
-        assert difference.abs().max() < 1e-13
+    check_script(network(**settings))
 
 
 def test_owned_atoms_alone_give_the_energies_they_have_among_all():
-    """One layer needs no exchange: energies of the first atoms do not need edges of the others."""
-    net, g = network(layers=1), graph()
-    keep = g.edge_index[0] < 3
-    part = net(g.species, g.edge_index[:, keep], g.edge_vectors[keep], {"owned": torch.arange(3)})
-    assert part.shape == (3,)
-    assert (part - net(g.species, g.edge_index, g.edge_vectors)[:3]).abs().max() < 1e-14
+    check_owned(network(layers=1))
 
 
 @pytest.mark.parametrize("layers", [1, 2])

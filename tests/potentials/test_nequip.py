@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
 from e3nn import o3
 from e3nn.nn import Gate
+from network_checks import EMPTY, check_edge_gradients, check_few_atoms, check_owned, check_script, graph
 
 from mlcalc.graphs import build_graph
 from mlcalc.potentials.nequip import NequIPNetwork, _Convolution, _Interaction, product_paths
@@ -25,12 +25,6 @@ def network(n_elements: int = 2, **settings) -> NequIPNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return NequIPNetwork(n_elements, 4.0, **settings).double().requires_grad_(False)
-
-
-def graph(cutoff: float = 4.0):
-    atoms = bulk("NaCl", "rocksalt", a=5.1, cubic=True)
-    atoms.rattle(0.15, seed=1)
-    return build_graph(atoms, ("Na", "Cl"), cutoff)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -101,16 +95,7 @@ def test_gate_is_that_of_e3nn():
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_edge_gradients_match_finite_differences(settings):
-    net, g = network(**settings), graph()
-    vectors = g.edge_vectors.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(net(g.species, g.edge_index, vectors).sum(), vectors)
-    h = 1e-5
-    for edge, axis in ((0, 0), (7, 1), (23, 2)):
-        step = torch.zeros_like(g.edge_vectors)
-        step[edge, axis] = h
-        plus = net(g.species, g.edge_index, g.edge_vectors + step).sum()
-        minus = net(g.species, g.edge_index, g.edge_vectors - step).sum()
-        assert float((plus - minus) / (2 * h)) == pytest.approx(float(gradient[edge, axis]), abs=1e-8)
+    check_edge_gradients(network(**settings))
 
 
 @pytest.mark.parametrize("cutoff_on", [None, 3.0])
@@ -130,24 +115,15 @@ def test_smooth_where_a_neighbour_crosses_the_cutoff(cutoff_on):
     assert slope(3.0 - 1e-3) == pytest.approx(slope(3.0 + 1e-3), rel=0.05)  # XPLOR's onset
 
 
-@pytest.mark.parametrize("atoms", [Atoms(), Atoms("Na"), Atoms("NaCl", [(0, 0, 0), (9, 0, 0)])])
+@pytest.mark.parametrize("atoms", EMPTY)
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_no_atoms_one_atom_no_edges(atoms, settings):
-    net = network(**settings)
-    g = build_graph(atoms, ("Na", "Cl"), 4.0)
-    energies = net(g.species, g.edge_index, g.edge_vectors.requires_grad_(True))
-    assert energies.shape == (len(atoms),)
-    assert torch.isfinite(energies).all()
+    check_few_atoms(network(**settings), atoms)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_script_gives_the_same(settings):
-    net, g = network(**settings), graph()
-    scripted = torch.jit.script(net)
-    plain = net(g.species, g.edge_index, g.edge_vectors)
-    for _ in range(3):
-        difference = scripted(g.species, g.edge_index, g.edge_vectors) - plain
-        assert difference.abs().max() < 1e-12 * plain.abs().max()
+    check_script(network(**settings))
 
 
 def test_tables_are_exact_after_a_detour_through_float32():
@@ -159,12 +135,7 @@ def test_tables_are_exact_after_a_detour_through_float32():
 
 
 def test_owned_atoms_alone_give_the_energies_they_have_among_all():
-    net, g = network(channels=[6, 4], layers=1), graph()
-    keep = g.edge_index[0] < 3
-    part = net(g.species, g.edge_index[:, keep], g.edge_vectors[keep], {"owned": torch.arange(3)})
-    whole = net(g.species, g.edge_index, g.edge_vectors)
-    assert part.shape == (3,)
-    assert (part - whole[:3]).abs().max() < 1e-13 * whole.abs().max()
+    check_owned(network(layers=1, channels=[6, 4]))
 
 
 def test_settings_that_cannot_work():
