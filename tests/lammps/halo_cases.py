@@ -54,5 +54,5 @@ def run_lines(atoms: Atoms, pair_lines: list[str], folder: Path, ranks: int, *mo
     return run_input("\n".join(lines) + "\n", folder, ranks, timeout_s=120).output
 
 
-def pair(file: Path, options: str = "") -> list[str]:
+def pair(file: Path | str, options: str = "") -> list[str]:
     return [f"pair_style mlcalc {options}", f"pair_coeff * * {file} {' '.join(ELEMENTS)}"]

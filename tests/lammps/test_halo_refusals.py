@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from halo_cases import long, pair, run_lines
+from lammps_structures import rewrite
 from plain_networks import Failing, Forking
 
 from mlcalc.deploy import export
@@ -79,3 +81,17 @@ def test_an_exchange_on_a_foreign_thread_is_refused(tmp_path: Path) -> None:
     run_static(atoms, tmp_path / "forking.pt")
     with pytest.raises(LammpsError, match="mlcalc::exchange was called on a foreign thread"):
         run_static(atoms, tmp_path / "forking.pt", ranks=2)
+
+
+def test_the_member_that_cannot_exchange_is_named(files: dict[str, Path], tmp_path: Path) -> None:
+    """One of a committee; all run in a halo then."""
+    rewrite(files["schnet"], tmp_path / "family.pt", lambda document: document.__setitem__("exchange_width", -1))
+    silent, family = files["plain-2"], tmp_path / "family.pt"
+    output = run_lines(long(), pair(f"{files['equivariant']} {silent}"), tmp_path, 2, "run 0")
+    assert f"mlcalc: halo of 12 Angstrom for all members, as {silent} does not exchange: " in output
+    for other, message in (
+        (silent, f"{silent} has 2 layers and does not exchange features"),
+        (family, f"the parts of {family} exchange different numbers per atom"),
+    ):
+        with pytest.raises(LammpsError, match=re.escape(message)):
+            run_lines(long(), pair(f"{files['equivariant']} {other}", "exchange"), tmp_path, 2, "run 0")
