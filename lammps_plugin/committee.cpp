@@ -45,8 +45,9 @@ std::vector<Names> sets_of(const ModelInfo &info)
 // One more set, unless another holds all of it; those that it holds go.
 void add(std::vector<Names> &sets, const Names &names)
 {
-  const auto holds_all = [](const Names &large, const Names &small) { return both(small, large).size() == small.size(); };
-  if (names.empty() || std::any_of(sets.begin(), sets.end(), [&](const auto &set) { return holds_all(set, names); })) return;
+  const auto holds_all = [](const Names &all, const Names &some) { return both(some, all).size() == some.size(); };
+  if (names.empty()) return;
+  if (std::any_of(sets.begin(), sets.end(), [&](const auto &set) { return holds_all(set, names); })) return;
   std::erase_if(sets, [&](const auto &set) { return holds_all(names, set); });
   sets.push_back(names);
 }

@@ -60,8 +60,8 @@ double kept_memory()
 #endif
 }
 
-// How far ghosts shall reach for the pair styles in a halo, which under hybrid can be several. What the user had asked for
-// is kept once, for the last of them to give back.
+// How far ghosts shall reach for the pair styles in a halo, which under hybrid can be several. What the user had asked
+// for is kept once, for the last of them to give back.
 struct Ghosts {
   double users = 0.0, asked = 0.0;    // asked: of LAMMPS, the most of all
   std::map<const Pair *, double> wants;

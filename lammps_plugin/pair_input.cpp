@@ -163,7 +163,8 @@ void PairMlcalc::check_options(const mlcalc::Committee &candidate)
   if (asked_for_grades && !candidate.has_grades())
     problem = name + " has no extrapolation grades; make a file that has: mlcalc grade";
   else if (std::isfinite(std::min(deviation_warn, deviation_stop)) && candidate.size() < 2)
-    problem = fmt::format("deviation_warn and deviation_stop compare several models, {} is one: give more files to pair_coeff",
+    problem = fmt::format("deviation_warn and deviation_stop compare several models, {} is one: give more files to "
+                          "pair_coeff",
                           name);
   for (const auto &input : inputs)
     if (std::find(known.begin(), known.end(), input.first) == known.end())
@@ -211,7 +212,8 @@ std::vector<int> PairMlcalc::map_types(const mlcalc::Committee &candidate, const
   return species;
 }
 
-// Where something is wrong, what was before stays. The first name is a file whatever it is called; more of them are told from elements by their endings.
+// Where something is wrong, what was before stays. The first name is a file whatever it is called; more of them are told
+// from elements by their endings.
 void PairMlcalc::coeff(int narg, char **arg)
 {
   int files = 1;

@@ -37,8 +37,8 @@ void PairMlcalc::reserve(PerAtom &numbers)
   std::fill_n(numbers.values, numbers.size, 0.0);
 }
 
-// The largest value of all ranks, that of atom i on the rank that has it, against two thresholds: one warning in a run, or
-// its end. Texts take the atom's ID, the value, the unit of forces, the step and the threshold.
+// The largest value of all ranks, that of atom i on the rank that has it, against two thresholds: one warning in a run,
+// or its end. Texts take the atom's ID, the value, the unit of forces, the step and the threshold.
 void PairMlcalc::judge(const OnRank &most, int i, double warn_above, double stop_above, bool &warn_once,
                        const char *warning, const char *end)
 {

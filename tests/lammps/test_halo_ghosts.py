@@ -87,6 +87,7 @@ def test_two_halos_give_back_what_was_before_both(files: dict[str, Path], tmp_pa
         f"pair_coeff * * mlcalc 1 {files['plain-2']} {elements}",
         f"pair_coeff * * mlcalc 2 {files['plain-3']} {elements}",
     ]
-    for user, more in (("7.5", []), ("8.5", ["comm_modify cutoff 8.5", "run 0"])):
+    restart = ["write_restart now", "clear", "read_restart now"]
+    for user, more in (("7.5", []), ("7.5", restart), ("8.5", ["comm_modify cutoff 8.5", "run 0"])):
         lines = [*both, "run 0", *more, *LENNARD_JONES]
         assert reaches(run_lines(long(), ["comm_modify cutoff 7.5"], tmp_path, 2, *lines)) == ["14", user]
