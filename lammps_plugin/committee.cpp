@@ -9,10 +9,7 @@
 
 #include "committee.h"
 
-#include <c10/util/hash.h>
-
 #include <algorithm>
-#include <fstream>
 #include <iterator>
 #include <stdexcept>
 
@@ -21,6 +18,10 @@ namespace mlcalc {
 namespace {
 
 using Names = std::vector<std::string>;
+
+// What a committee keeps of each member for an edge: which one it is; its vector and nodes, with room to grow; the
+// gradient of the last result; the difference from the mean.
+constexpr double bytes_per_edge = 8.0 + 9.0 / 8.0 * (24.0 + 16.0) + 24.0 + 24.0;
 
 bool holds(const Names &names, const std::string &name)
 {
@@ -39,6 +40,16 @@ Names both(const Names &a, const Names &b)
 std::vector<Names> sets_of(const ModelInfo &info)
 {
   return info.element_sets.empty() ? std::vector<Names>{info.elements} : info.element_sets;
+}
+
+// One more set, unless another holds all of it; those that it holds go.
+void add(std::vector<Names> &sets, const Names &names)
+{
+  const auto holds_all = [](const Names &all, const Names &some) { return both(some, all).size() == some.size(); };
+  if (names.empty()) return;
+  if (std::any_of(sets.begin(), sets.end(), [&](const auto &set) { return holds_all(set, names); })) return;
+  std::erase_if(sets, [&](const auto &set) { return holds_all(names, set); });
+  sets.push_back(names);
 }
 
 // Run something of a member; what goes wrong shall name its file.
@@ -66,14 +77,20 @@ Committee::Committee(const std::vector<std::string> &paths)
     title += (title.empty() ? "" : ", ") + path;
   }
   together = all.at(0).model->info();
+  // Where one member cannot exchange, all cannot; those of one layer need not.
+  int64_t least = 1;
+  for (size_t m = 0; m < all.size(); ++m) {
+    const auto &info = all[m].model->info();
+    if ((info.layers == 1 && info.exchange_width >= 0) || info.exchange_width >= least) continue;
+    least = info.exchange_width;
+    silent = m;
+  }
   if (all.size() > 1) combine();
 }
 
 void Committee::combine()
 {
   auto sets = sets_of(together);
-  // Where one member cannot exchange, all cannot; those of one layer need not.
-  int64_t cannot = 1;
   together.exchange_width = 0;
   for (const auto &member : all) {
     const auto &info = member.model->info();
@@ -84,18 +101,17 @@ void Committee::combine()
     std::vector<Names> shared;
     for (const auto &one : sets)
       for (const auto &other : sets_of(info))
-        if (const auto common = both(one, other); !common.empty()) shared.push_back(common);
+        add(shared, both(one, other));
     sets = shared;
     together.cutoff = std::max(together.cutoff, info.cutoff);
     together.min_distance = std::max(together.min_distance, info.min_distance);
     together.layers = std::max(together.layers, info.layers);
     together.exchange_width = std::max(together.exchange_width, info.exchange_width);
-    if (info.layers > 1 || info.exchange_width < 0) cannot = std::min(cannot, info.exchange_width);
     together.counted = together.counted && info.counted;
     for (const auto &input : info.inputs)
       if (!holds(together.inputs, input)) together.inputs.push_back(input);
   }
-  if (cannot <= 0) together.exchange_width = cannot;
+  if (const auto *const member = without_exchange()) together.exchange_width = member->model->info().exchange_width;
   if (together.elements.empty()) throw std::runtime_error(title + " have no element in common");
   together.name = "the committee of " + title;
   together.element_sets = sets;
@@ -120,8 +136,9 @@ void Committee::self_check()
 }
 
 // The member's species, and the edges within its cutoff; nodes stay where they are.
-const ModelGraph &Committee::Member::view(const ModelGraph &of_all, double cutoff)
+const ModelGraph &Committee::Member::view(const ModelGraph &of_all)
 {
+  const double cutoff = model->info().cutoff;
   edges.clear();
   for (int64_t e = 0; e < of_all.n_edges; ++e) {
     const double *const r = &of_all.vectors[3 * e];
@@ -156,9 +173,7 @@ ModelResult Committee::evaluate(const ModelGraph &graph, Exchanger *exchanger,
   gradient_differences.assign(3 * graph.n_edges * count, 0.0);
   for (size_t m = 0; m < count; ++m) {
     auto &member = all[m];
-    naming(member.path, [&] {
-      member.result = member.model->evaluate(member.view(graph, member.model->info().cutoff), exchanger, inputs);
-    });
+    naming(member.path, [&] { member.result = member.model->evaluate(member.view(graph), exchanger, inputs); });
     for (size_t i = 0; i < n; ++i) {
       energies[i] += share * member.result.energies[i];
       if (member.result.grades) grades[i] = std::max(grades[i], member.result.grades[i]);
@@ -180,10 +195,19 @@ ModelResult Committee::evaluate(const ModelGraph &graph, Exchanger *exchanger,
 
 double Committee::measure_memory(const ModelGraph &graph, const std::map<std::string, double> &inputs, int64_t edges)
 {
+  for (auto *const numbers : {&energies, &gradients, &grades, &gradient_differences}) *numbers = {};
+  for (auto &member : all) member.model->forget();
   double most = 0.0;    // members run one after the other
   for (auto &member : all)
-    most = std::max(most, member.model->measure_memory(member.view(graph, member.model->info().cutoff), inputs, edges));
-  return most;
+    naming(member.path, [&] {
+      const auto &view = member.view(graph);
+      const int64_t part = std::min(view.n_edges, edges);
+      const double share = part > 0 ? static_cast<double>(part) / static_cast<double>(view.n_edges) : 1.0;
+      most = std::max(most, member.model->measure_memory(view, inputs, part) / share);
+    });
+  if (all.size() == 1) return most;
+  const auto count = static_cast<double>(all.size());
+  return most + (bytes_per_edge * count + 24.0) * static_cast<double>(graph.n_edges);    // 24: the mean gradient
 }
 
 double Committee::memory_usage() const
@@ -192,13 +216,6 @@ double Committee::memory_usage() const
   for (const auto &member : all)
     numbers += member.graph.vectors.capacity() + member.graph.index.capacity() + member.edges.capacity();
   return static_cast<double>(numbers * sizeof(double));
-}
-
-std::string fingerprint(const std::string &path)
-{
-  std::ifstream file(path, std::ios::binary);
-  const std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return content.empty() ? std::string(40, ' ') : c10::sha1(content).str();
 }
 
 }    // namespace mlcalc

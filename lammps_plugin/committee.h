@@ -35,7 +35,7 @@ class Committee {
     std::vector<int64_t> edges;      // of its graph, among the committee's
     ModelResult result;
 
-    const ModelGraph &view(const ModelGraph &, double cutoff);
+    const ModelGraph &view(const ModelGraph &);
   };
 
   // Throws std::runtime_error with a message for the user: a file cannot be used, or not together with the others.
@@ -48,9 +48,12 @@ class Committee {
   // Their files, for messages.
   const std::string &name() const { return title; }
   bool has_grades() const;
+  // Why layers cannot exchange features, null if they can: the member at fault.
+  const Member *without_exchange() const { return silent < all.size() ? &all[silent] : nullptr; }
   // See Model.
   void self_check();
   ModelResult evaluate(const ModelGraph &, Exchanger *, const std::map<std::string, double> &inputs);
+  // Bytes for the whole graph, from parts of it with at most so many edges; lets go of the last evaluation.
   double measure_memory(const ModelGraph &, const std::map<std::string, double> &inputs, int64_t edges);
 
   // Of the last evaluation, by how much members are above the mean: sums of energies of owned atoms (size); gradients
@@ -63,13 +66,11 @@ class Committee {
   void combine();
 
   std::vector<Member> all;
+  size_t silent = std::string::npos;    // see without_exchange()
   ModelInfo together;
   std::string title;
   std::vector<double> energies, gradients, grades, energy_differences, gradient_differences;
 };
-
-// A digest of a file's content, 40 characters; blanks if it cannot be read.
-std::string fingerprint(const std::string &path);
 
 }    // namespace mlcalc
 

@@ -9,10 +9,12 @@
 
 #include "document.h"
 
+#include <c10/util/hash.h>
 #include <caffe2/serialize/inline_container.h>
 #include <nlohmann/json.hpp>
 
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <sstream>
 #include <sys/utsname.h>
@@ -164,6 +166,13 @@ std::string export_again(const ModelInfo &info)
   if (!info.command.empty()) return what + info.command;
   if (info.program != "aotinductor") return what + "mlcalc export POTENTIAL FILE.pt";
   return what + "mlcalc export POTENTIAL FILE.pt2 --format aotinductor --dtype " + info.dtype;
+}
+
+std::string fingerprint(const std::string &path)
+{
+  std::ifstream file(path, std::ios::binary);
+  const std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return content.empty() ? std::string(40, ' ') : c10::sha1(content).str();
 }
 
 void read_document(const std::string &path, ModelInfo &info, Reference &reference)

@@ -35,6 +35,9 @@ std::string first_line(const std::string &text);
 // How to make the file anew.
 std::string export_again(const ModelInfo &);
 
+// A digest of a file's content, 40 characters; blanks if it cannot be read.
+std::string fingerprint(const std::string &path);
+
 }    // namespace mlcalc
 
 #endif

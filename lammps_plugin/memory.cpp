@@ -64,14 +64,19 @@ ModelGraph part_of(const ModelGraph &whole, int64_t edges)
 
 }    // namespace
 
+void Model::forget()
+{
+  program->last = {};
+}
+
 double Model::measure_memory(const ModelGraph &graph, const std::map<std::string, double> &inputs, int64_t edges)
 {
   const auto part = part_of(graph, edges);
-  program->last = {};
+  forget();
   const auto memory = std::make_shared<PeakMemory>();
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, memory);
   evaluate(part, nullptr, inputs);
-  program->last = {};
+  forget();
   return static_cast<double>(memory->peak);
 }
 

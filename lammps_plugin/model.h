@@ -72,6 +72,8 @@ class Model {
   ModelResult evaluate(const ModelGraph &, Exchanger *exchanger, const std::map<std::string, double> &inputs);
   // Bytes that torch holds at most during an evaluation, from a part of the graph with at most so many edges.
   double measure_memory(const ModelGraph &, const std::map<std::string, double> &inputs, int64_t edges);
+  // Let go of the last result.
+  void forget();
   // Thread count of libtorch in this process while the object lives.
   class Threads {
    public:

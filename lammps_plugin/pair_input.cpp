@@ -12,6 +12,7 @@
 #include "pair_mlcalc.h"
 
 #include "committee.h"
+#include "document.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -19,6 +20,7 @@
 #include "utils.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -28,6 +30,12 @@
 using namespace LAMMPS_NS;
 
 namespace {
+
+// Above 1 lies what is farther from the training set than any part of it; validation frames reach 1.5.
+constexpr double default_grade_warn = 1.5;
+constexpr double none = std::numeric_limits<double>::infinity();
+// Of the settings in restart files. Those before there was a version begin with a number from 0 to 5.
+constexpr int restart_version = 10;
 
 // "2.13" of "2.13.0", empty if there is no such thing.
 std::string major_minor(const std::string &version)
@@ -45,8 +53,16 @@ bool is_model_file(const std::string &name)
 
 }    // namespace
 
+// pair_style given again comes here too, and means what it says: nothing is left of the one before but the model.
 void PairMlcalc::settings(int narg, char **arg)
 {
+  timing = asked_for_grades = false;
+  mode = Mode::automatic;
+  halo_memory = edges_checked = 0.0;
+  inputs.clear();
+  grade_warn = default_grade_warn;
+  grade_stop = deviation_warn = deviation_stop = none;
+  bool asked_for_warning = false;
   for (int k = 0; k < narg;) {
     const std::string key = arg[k];
     if (key == "timing" && k + 1 < narg) {
@@ -54,15 +70,13 @@ void PairMlcalc::settings(int narg, char **arg)
       k += 2;
     } else if (k + 1 < narg && (key == "grade_warn" || key == "grade_stop" || key == "deviation_warn" ||
                                 key == "deviation_stop")) {
-      const bool of_grades = key[0] == 'g';
       double &threshold = key == "grade_warn" ? grade_warn
           : key == "grade_stop"               ? grade_stop
           : key == "deviation_warn"           ? deviation_warn
                                               : deviation_stop;
-      threshold = strcmp(arg[k + 1], "no") == 0 ? std::numeric_limits<double>::infinity()
-                                                : utils::numeric(FLERR, arg[k + 1], false, lmp);
+      threshold = strcmp(arg[k + 1], "no") == 0 ? none : utils::numeric(FLERR, arg[k + 1], false, lmp);
       if (!(threshold > 0.0)) error->all(FLERR, "pair_style mlcalc: {} must be a positive number or 'no'", key);
-      (of_grades ? asked_for_grades : asked_for_deviations) = true;
+      asked_for_warning = asked_for_warning || key == "grade_warn";
       k += 2;
     } else if (mode_option(key)) {
       ++k;
@@ -80,6 +94,7 @@ void PairMlcalc::settings(int narg, char **arg)
                  "'input NAME VALUE'. The model file goes to pair_coeff.",
                  key);
   }
+  asked_for_grades = std::isfinite(grade_stop) || (asked_for_warning && std::isfinite(grade_warn));
 }
 
 // End on all ranks, with the message of the first that has one.
@@ -114,46 +129,58 @@ void PairMlcalc::same_file_everywhere(const std::string &path)
   agree(problem);
 }
 
-void PairMlcalc::load(const std::vector<std::string> &paths)
+// The model in these files, which has passed its self-check and can have what pair_style asks for.
+std::unique_ptr<mlcalc::Committee> PairMlcalc::load(const std::vector<std::string> &paths)
 {
+  std::unique_ptr<mlcalc::Committee> loaded;
   std::string problem;
-  model.reset();
   for (const auto &path : paths) same_file_everywhere(path);
   try {
-    model = std::make_unique<mlcalc::Committee>(paths);
+    loaded = std::make_unique<mlcalc::Committee>(paths);
     mlcalc::Model::Threads threads(comm->nthreads);
-    model->self_check();
+    loaded->self_check();
   } catch (const std::exception &exception) {
     problem = exception.what();
   }
   agree(problem);
-  const auto &info = model->info();
-  const auto &name = model->name();
   const auto running = mlcalc::torch_version();
-  for (const auto &member : model->members()) {
+  for (const auto &member : loaded->members()) {
     const auto &made = member.model->info().torch_version;
     if (comm->me == 0 && major_minor(made) != major_minor(running))
       error->warning(FLERR, "{} was made with torch {} and runs with torch {}; its self-check passed", member.path, made,
                      running);
   }
-  if (asked_for_grades && !model->has_grades())
-    error->all(FLERR, "pair mlcalc: {} has no extrapolation grades; make a file that has: mlcalc grade", name);
-  if (asked_for_deviations && model->size() < 2)
-    error->all(FLERR, "pair mlcalc: deviation_warn and deviation_stop compare several models, {} is one: give more files "
-                      "to pair_coeff", name);
-  for (const auto &input : inputs)
-    if (std::find(info.inputs.begin(), info.inputs.end(), input.first) == info.inputs.end())
-      error->all(FLERR, "pair mlcalc: {} takes no input '{}'", name, input.first);
-  for (const auto &input : info.inputs)
-    if (!inputs.count(input))
-      error->all(FLERR, "pair mlcalc: {} needs a value for '{}': pair_style mlcalc input {} VALUE", name, input, input);
+  check_options(*loaded);
+  return loaded;
 }
 
-void PairMlcalc::map_types(const std::vector<std::string> &elements)
+// What pair_style says must go with the model.
+void PairMlcalc::check_options(const mlcalc::Committee &candidate)
 {
-  const auto &info = model->info();
+  const auto &known = candidate.info().inputs;
+  const auto &name = candidate.name();
+  std::string problem;
+  if (asked_for_grades && !candidate.has_grades())
+    problem = name + " has no extrapolation grades; make a file that has: mlcalc grade";
+  else if (std::isfinite(std::min(deviation_warn, deviation_stop)) && candidate.size() < 2)
+    problem = fmt::format("deviation_warn and deviation_stop compare several models, {} is one: give more files to "
+                          "pair_coeff",
+                          name);
+  for (const auto &input : inputs)
+    if (std::find(known.begin(), known.end(), input.first) == known.end())
+      problem = fmt::format("{} takes no input '{}'", name, input.first);
+  for (const auto &input : known)
+    if (!inputs.count(input))
+      problem = fmt::format("{} needs a value for '{}': pair_style mlcalc input {} VALUE", name, input, input);
+  agree(problem);
+}
+
+// Index into the model's elements of each type, -1 for NULL.
+std::vector<int> PairMlcalc::map_types(const mlcalc::Committee &candidate, const std::vector<std::string> &elements)
+{
+  const auto &info = candidate.info();
   std::vector<std::string> used;
-  species_of_type.assign(atom->ntypes + 1, -1);
+  std::vector<int> species(atom->ntypes + 1, -1);
   for (size_t k = 0; k < elements.size(); ++k) {
     if (elements[k] == "NULL") continue;
     const auto found = std::find(info.elements.begin(), info.elements.end(), elements[k]);
@@ -161,9 +188,9 @@ void PairMlcalc::map_types(const std::vector<std::string> &elements)
       std::string known;
       for (const auto &element : info.elements) known += " " + element;
       error->all(FLERR, "pair_coeff: element {} of type {} is not in {}{}, which {}:{}", elements[k], k + 1,
-                 model->size() > 1 ? "all of " : "", model->name(), model->size() > 1 ? "share" : "knows", known);
+                 candidate.size() > 1 ? "all of " : "", candidate.name(), candidate.size() > 1 ? "share" : "knows", known);
     }
-    species_of_type[k + 1] = static_cast<int>(found - info.elements.begin());
+    species[k + 1] = static_cast<int>(found - info.elements.begin());
     used.push_back(elements[k]);
   }
   const auto &sets = info.element_sets;
@@ -178,12 +205,15 @@ void PairMlcalc::map_types(const std::vector<std::string> &elements)
       for (const auto &element : set) known += (known.back() == '{' ? "" : " ") + element;
       known += "}";
     }
-    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", model->name(),
+    error->all(FLERR, "pair_coeff: {} was not trained on these elements together; it knows the sets{}", candidate.name(),
                known);
   }
+  if (used.empty()) error->all(FLERR, "pair_coeff: no atom type has an element, all are NULL");
+  return species;
 }
 
-// The first name is a file whatever it is called; more of them are told from elements by their endings.
+// Where something is wrong, what was before stays. The first name is a file whatever it is called; more of them are told
+// from elements by their endings.
 void PairMlcalc::coeff(int narg, char **arg)
 {
   int files = 1;
@@ -193,10 +223,13 @@ void PairMlcalc::coeff(int narg, char **arg)
                "pair_coeff for mlcalc is '* * FILE.pt' and one element (or NULL) for each of the {} atom types; the files "
                "of a committee, all ending in .pt or .pt2, come before the elements",
                atom->ntypes);
-  load({arg + 2, arg + 2 + files});
+  auto loaded = load({arg + 2, arg + 2 + files});
+  auto species = map_types(*loaded, {arg + 2 + files, arg + narg});
+  model = std::move(loaded);
+  species_of_type = std::move(species);
   edges_checked = 0.0;
+  std::fill_n(summary, N_SUMMARY, 0.0);
   if (!allocated) allocate();
-  map_types({arg + 2 + files, arg + narg});
   map_element2type(atom->ntypes, arg + 2 + files);
 }
 
@@ -212,41 +245,49 @@ void PairMlcalc::read_restart(FILE *file)
 
 void PairMlcalc::write_restart_settings(FILE *file)
 {
-  const int numbers[2] = {timing + 2 * static_cast<int>(mode), static_cast<int>(inputs.size())};
-  fwrite(numbers, sizeof(int), 2, file);
+  const auto put = [&](const void *from, size_t bytes) { fwrite(from, 1, bytes, file); };
+  const int numbers[] = {restart_version, timing, static_cast<int>(mode), asked_for_grades, static_cast<int>(inputs.size())};
+  put(numbers, sizeof(numbers));
   for (const auto &input : inputs) {
     const int length = static_cast<int>(input.first.size());
-    fwrite(&length, sizeof(int), 1, file);
-    fwrite(input.first.data(), 1, length, file);
-    fwrite(&input.second, sizeof(double), 1, file);
+    put(&length, sizeof(length));
+    put(input.first.data(), length);
+    put(&input.second, sizeof(double));
   }
-  const double thresholds[] = {grade_warn, grade_stop, deviation_warn, deviation_stop};
-  fwrite(thresholds, sizeof(double), 4, file);
-  const int asked[] = {asked_for_grades, asked_for_deviations};
-  fwrite(asked, sizeof(int), 2, file);
+  double ghosts[2];
+  ghosts_in_restart(ghosts);
+  for (const double value : {grade_warn, grade_stop, deviation_warn, deviation_stop, halo_memory, ghosts[0], ghosts[1]})
+    put(&value, sizeof(double));
 }
 
 void PairMlcalc::read_restart_settings(FILE *file)
 {
-  const auto get = [&](void *to, int bytes) {
+  const auto get = [&](void *to, size_t bytes) {
     if (comm->me == 0) utils::sfread(FLERR, to, 1, bytes, file, nullptr, error);
-    MPI_Bcast(to, bytes, MPI_BYTE, 0, world);
+    MPI_Bcast(to, static_cast<int>(bytes), MPI_BYTE, 0, world);
   };
-  int numbers[2];
+  int version, numbers[4];
+  get(&version, sizeof(version));
+  if (version != restart_version)
+    error->all(FLERR,
+               "pair mlcalc: the restart file was written by another version of mlcalc (its settings are in form {}, this "
+               "version knows {}); turn it into a data file with that version: write_data",
+               version, restart_version);
   get(numbers, sizeof(numbers));
-  timing = (numbers[0] & 1) != 0;
-  mode = static_cast<Mode>(numbers[0] / 2);
-  for (int k = 0; k < numbers[1]; ++k) {
+  timing = numbers[0] != 0;
+  mode = static_cast<Mode>(numbers[1]);
+  asked_for_grades = numbers[2] != 0;
+  inputs.clear();
+  for (int k = 0; k < numbers[3]; ++k) {
     int length;
     get(&length, sizeof(length));
     std::string name(length, ' ');
     get(name.data(), length);
     get(&inputs[name], sizeof(double));
   }
-  for (double *threshold : {&grade_warn, &grade_stop, &deviation_warn, &deviation_stop})
-    get(threshold, sizeof(double));
-  int asked[2];
-  get(asked, sizeof(asked));
-  asked_for_grades = asked[0] != 0;
-  asked_for_deviations = asked[1] != 0;
+  double ghosts[2];
+  for (double *const value :
+       {&grade_warn, &grade_stop, &deviation_warn, &deviation_stop, &halo_memory, &ghosts[0], &ghosts[1]})
+    get(value, sizeof(double));
+  ghosts_from_restart(ghosts);
 }

@@ -27,7 +27,6 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <limits>
 
 using namespace LAMMPS_NS;
 
@@ -37,15 +36,12 @@ namespace {
 constexpr double overlap_distance = 0.1;
 // Below this fraction of the closest pair in the training data a network extrapolates.
 constexpr double close_fraction = 0.8;
-// Above 1 lies what is farther from the training set than any part of it; validation frames reach 1.5.
-constexpr double default_grade_warn = 1.5;
 
 }    // namespace
 
-PairMlcalc::PairMlcalc(LAMMPS *lmp) :
-    Pair(lmp), graph(lmp), grade_warn(default_grade_warn), grade_stop(std::numeric_limits<double>::infinity()),
-    deviation_warn(grade_stop), deviation_stop(grade_stop)
+PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(lmp)
 {
+  PairMlcalc::settings(0, nullptr);
   // pair_style hybrid reads these flags right after construction
   single_enable = 0;
   restartinfo = 1;
@@ -82,6 +78,7 @@ void PairMlcalc::allocate()
 void PairMlcalc::init_style()
 {
   if (!model) error->all(FLERR, "pair mlcalc: give pair_coeff again after read_restart");
+  check_options(*model);    // pair_style may have come again since pair_coeff
   if (!atom->tag_enable) error->all(FLERR, "pair style mlcalc needs atom IDs (atom_modify id yes)");
   if (!force->newton_pair) error->all(FLERR, "pair style mlcalc needs newton pair on (command 'newton on')");
   if (strcmp(update->unit_style, "metal") == 0)
@@ -90,14 +87,10 @@ void PairMlcalc::init_style()
     energy_scale = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
   else
     error->all(FLERR, "pair style mlcalc works with units metal and real, not {}", update->unit_style);
-  if (atom->molecular != Atom::ATOMIC && comm->me == 0)
-    for (int k = 1; k < 4; ++k)
-      if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) {
-        error->warning(FLERR, "pair style mlcalc does not see pairs that special_bonds takes off the neighbor list; use "
-                              "'special_bonds lj/coul 1 1 1' if its atoms have bonds");
-        break;
-      }
   settle_mode();
+  if (bonds_hide_pairs() && comm->me == 0)
+    error->warning(FLERR, "pair style mlcalc does not see pairs that special_bonds takes off the neighbor list; use "
+                          "'special_bonds lj/coul 1 1 1' if its atoms have bonds");
   neighbor->add_request(this, hops > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
   // Buffers are sized by the top pair style, which may be hybrid; comm_style tiled takes the reverse size from here
   // whatever reverse_comm() is told.
@@ -136,12 +129,9 @@ void PairMlcalc::check_distance()
                      pair(atom->tag[i], atom->tag[j]), distance, update->ntimestep));
   if (!warn_close) return;
   const double known = model->info().min_distance;
-  struct {
-    double distance;
-    int rank;
-  } mine = {distance, comm->me}, least;
+  OnRank mine = {distance, comm->me}, least;
   MPI_Allreduce(&mine, &least, 1, MPI_DOUBLE_INT, MPI_MINLOC, world);
-  if (least.distance >= close_fraction * known) return;
+  if (least.value >= close_fraction * known) return;
   warn_close = false;
   tagint tags[2] = {0, 0};
   if (comm->me == least.rank) {
@@ -153,7 +143,7 @@ void PairMlcalc::check_distance()
     error->warning(FLERR,
                    "pair mlcalc: {} are {:.4f} Angstrom apart at step {}, the closest pair in training {:.4f}: energies "
                    "and forces are extrapolations (one warning per run)",
-                   pair(tags[0], tags[1]), least.distance, update->ntimestep, known);
+                   pair(tags[0], tags[1]), least.value, update->ntimestep, known);
 }
 
 void PairMlcalc::compute(int eflag, int vflag)

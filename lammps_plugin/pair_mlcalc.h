@@ -57,6 +57,12 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   // what compute pair shows, on the first rank; it adds up the ranks
   enum { LARGEST_GRADE, LARGEST_DEVIATION, SMALLEST_DEVIATION, MEAN_DEVIATION, ENERGY_DEVIATION, N_SUMMARY };
 
+  // A value and the rank that has it, as MPI wants them for the largest and the smallest.
+  struct OnRank {
+    double value;
+    int rank;
+  };
+
   // the model's side of communication, see exchange.h
   int64_t owned() const override;
   int64_t width_limit() const override;
@@ -67,25 +73,30 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   enum class Mode { automatic, exchange, halo };
   bool mode_option(const std::string &key);
   void settle_mode();
+  bool bonds_hide_pairs() const;
   void ask_for_ghosts();
   void forget_ghosts();
+  void ghosts_in_restart(double *asked_and_users) const;
+  void ghosts_from_restart(const double *asked_and_users);
   void check_memory();
   Mode mode = Mode::automatic;
   int hops = 1;                   // of the graph: 1, or in a halo the layers of the model
   double halo_memory = 0.0;       // GiB that the ranks of a node may use; 0: what is free
   bool memory_known = false;      // checked in this run
   double edges_checked = 0.0;     // on this rank, when memory was last measured
-  double ghosts_asked = 0.0, ghosts_before = 0.0;
 
   void allocate();
   void agree(const std::string &problem);
   void same_file_everywhere(const std::string &path);
-  void load(const std::vector<std::string> &paths);
-  void map_types(const std::vector<std::string> &elements);
+  std::unique_ptr<mlcalc::Committee> load(const std::vector<std::string> &paths);
+  void check_options(const mlcalc::Committee &);
+  std::vector<int> map_types(const mlcalc::Committee &, const std::vector<std::string> &elements);
   void check_distance();
   void reserve(PerAtom &);
   void check_grades(const double *values);
   void check_deviation();
+  void judge(const OnRank &most, int i, double warn_above, double stop_above, bool &warn_once, const char *warning,
+             const char *end);
   void tally(const double *energies, const double *gradients);
   [[noreturn]] void stop(const std::string &message);
   [[noreturn]] void not_finite(const double *energies, const double *gradients);
@@ -99,13 +110,12 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
 
   // extrapolation grades; thresholds are infinite where there is none
   double grade_warn, grade_stop;
-  bool asked_for_grades = false;
+  bool asked_for_grades = false;    // by a threshold of the user's
   bool warn_grade = false;    // until a run has been warned of a grade
   PerAtom grades;
 
   // standard deviations of forces over the models, in LAMMPS units
   double deviation_warn, deviation_stop;
-  bool asked_for_deviations = false;
   bool warn_deviation = false;    // as warn_grade
   PerAtom deviations;
   std::vector<double> force_excess;    // (nodes, models, 3) forces minus their mean

@@ -26,16 +26,6 @@
 
 using namespace LAMMPS_NS;
 
-namespace {
-
-// A value and the rank that has it, as MPI_MAXLOC wants them.
-struct OnRank {
-  double value;
-  int rank;
-};
-
-}    // namespace
-
 // Room for one number per atom, all zero.
 void PairMlcalc::reserve(PerAtom &numbers)
 {
@@ -45,6 +35,21 @@ void PairMlcalc::reserve(PerAtom &numbers)
     memory->create(numbers.values, numbers.size, "pair:per_atom");
   }
   std::fill_n(numbers.values, numbers.size, 0.0);
+}
+
+// The largest value of all ranks, that of atom i on the rank that has it, against two thresholds: one warning in a run,
+// or its end. Texts take the atom's ID, the value, the unit of forces, the step and the threshold.
+void PairMlcalc::judge(const OnRank &most, int i, double warn_above, double stop_above, bool &warn_once,
+                       const char *warning, const char *end)
+{
+  const bool stops = most.value > stop_above;
+  if (!stops && !(warn_once && most.value > warn_above)) return;
+  tagint tag = comm->me == most.rank ? atom->tag[i] : 0;
+  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
+  const char *const unit = strcmp(update->unit_style, "real") == 0 ? "kcal/mol/Angstrom" : "eV/Angstrom";
+  if (stops) error->all(FLERR, end, tag, most.value, unit, update->ntimestep, stop_above);
+  warn_once = false;
+  if (comm->me == 0) error->warning(FLERR, warning, tag, most.value, unit, update->ntimestep, warn_above);
 }
 
 // Keep grades for those who ask, warn once in a run, stop where the user wants it.
@@ -63,19 +68,10 @@ void PairMlcalc::check_grades(const double *values)
   }
   MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
   summary[LARGEST_GRADE] = comm->me == 0 ? most.value : 0.0;    // compute pair adds up the ranks
-  const bool warn = warn_grade && most.value > grade_warn;
-  if (!warn && !(most.value > grade_stop)) return;
-  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
-  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
-  if (most.value > grade_stop)
-    error->all(FLERR, "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_stop {:g}", tag,
-               most.value, update->ntimestep, grade_stop);
-  warn_grade = false;
-  if (comm->me == 0)
-    error->warning(FLERR,
-                   "pair mlcalc: atom ID {} has extrapolation grade {:.3f} at step {}, above grade_warn {:g} (1 is the "
-                   "farthest in training): energies and forces are extrapolations (one warning per run)",
-                   tag, most.value, update->ntimestep, grade_warn);
+  judge(most, where, grade_warn, grade_stop, warn_grade,
+        "pair mlcalc: atom ID {0} has extrapolation grade {1:.3f} at step {3}, above grade_warn {4:g} (1 is the farthest in "
+        "training): energies and forces are extrapolations (one warning per run)",
+        "pair mlcalc: atom ID {0} has extrapolation grade {1:.3f} at step {3}, above grade_stop {4:g}");
 }
 
 // The same for the standard deviation of the force on each atom over the members. Members' forces minus the mean are
@@ -128,20 +124,10 @@ void PairMlcalc::check_deviation()
     summary[ENERGY_DEVIATION] = energy_scale * std::sqrt(square / members);
   }
 
-  const bool warn = warn_deviation && most.value > deviation_warn;
-  if (!warn && !(most.value > deviation_stop)) return;
-  tagint tag = comm->me == most.rank ? atom->tag[where] : 0;
-  MPI_Bcast(&tag, 1, MPI_LMP_TAGINT, most.rank, world);
-  const char *const unit = strcmp(update->unit_style, "real") == 0 ? "kcal/mol/Angstrom" : "eV/Angstrom";
-  if (most.value > deviation_stop)
-    error->all(FLERR, "pair mlcalc: atom ID {} has force deviation {:.4f} {} at step {}, above deviation_stop {:g}", tag,
-               most.value, unit, update->ntimestep, deviation_stop);
-  warn_deviation = false;
-  if (comm->me == 0)
-    error->warning(FLERR,
-                   "pair mlcalc: atom ID {} has force deviation {:.4f} {} at step {}, above deviation_warn {:g}: the "
-                   "members of the committee disagree (one warning per run)",
-                   tag, most.value, unit, update->ntimestep, deviation_warn);
+  judge(most, where, deviation_warn, deviation_stop, warn_deviation,
+        "pair mlcalc: atom ID {0} has force deviation {1:.4f} {2} at step {3}, above deviation_warn {4:g}: the members of the "
+        "committee disagree (one warning per run)",
+        "pair mlcalc: atom ID {0} has force deviation {1:.4f} {2} at step {3}, above deviation_stop {4:g}");
 }
 
 // For `fix pair N mlcalc grade 1 force_deviation 1`, which also asks for "grade_flag" and "force_deviation_flag".

@@ -141,8 +141,8 @@ FAULTS = (
     ),
     Fault(
         "halo of any size",
-        f"{HALO}::test_too_much_memory_is_refused_before_the_first_evaluation",
-        replace("lammps_plugin/halo.cpp", "if (known && least.left < 0.0)", "if (false)"),
+        "tests/lammps/test_halo_memory.py::test_too_much_memory_is_refused_before_the_first_evaluation",
+        replace("lammps_plugin/halo.cpp", "if (known && least.value < 0.0)", "if (false)"),
     ),
     Fault(
         "exchanges that nobody counts",
@@ -212,8 +212,8 @@ FAULTS = (
         f"{PARITY}[1-ranks-equivariant-bulk]",
         replace(
             "lammps_plugin/pair_input.cpp",
-            "species_of_type[k + 1] = static_cast<int>(found - info.elements.begin());",
-            "species_of_type[k + 1] = static_cast<int>(info.elements.end() - found) - 1;",
+            "species[k + 1] = static_cast<int>(found - info.elements.begin());",
+            "species[k + 1] = static_cast<int>(info.elements.end() - found) - 1;",
         ),
     ),
     Fault(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from halo_cases import plain
 from lammps_structures import ELEMENTS
 from pair_potential import LennardJones
 
@@ -42,6 +43,23 @@ def model_files(models: dict[str, Potential], tmp_path_factory: pytest.TempPathF
     for name, path in files.items():
         export(models[name], path, dtype="float64")
     return files
+
+
+@pytest.fixture(scope="session")
+def networks(models: dict[str, Potential]) -> dict[str, Potential]:
+    return {**models, "plain-2": plain(2), "plain-3": plain(3)}
+
+
+@pytest.fixture(scope="session")
+def files(
+    networks: dict[str, Potential], model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("plain")
+    out = dict(model_files)
+    for name in ("plain-2", "plain-3"):
+        out[name] = folder / f"{name}.pt"
+        export(networks[name], out[name])
+    return out
 
 
 @pytest.fixture(scope="session")

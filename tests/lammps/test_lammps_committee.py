@@ -230,6 +230,11 @@ def test_what_cannot_be_a_committee(members: list[Path], tmp_path: Path) -> None
     text = re.sub(r"(pair_coeff .*)", rf'\1 "{members[1]}"', silicon(tmp_path, members[:1], ""))
     with pytest.raises(LammpsError, match="come before the elements"):
         run_input(text, tmp_path)
+    sets = [["Si", "O"], ["O", "Mo"]]
+    for name in ("c.pt", "d.pt", "e.pt"):
+        rewrite(members[0], tmp_path / name, lambda d: d["info"].__setitem__("element_sets", sets))
+    with pytest.raises(LammpsError, match=r"it knows the sets \{Si O\}, \{O Mo\} "):
+        run_input(silicon(tmp_path, [tmp_path / name for name in ("c.pt", "d.pt", "e.pt")], ""), tmp_path)
     alone = tmp_path / "other-elements.pt"
     export(member(1, "schnet", ("Si", "O"), 4.0), alone)
     with pytest.raises(LammpsError, match=r"element Mo of type \d is not in all of .*, which share: Si"):
