@@ -159,6 +159,33 @@ def test_copies_agree(carbide, members):
         assert twin.potentials[0] is not calculator.potentials[0]
 
 
+def test_copies_that_hold_an_energy_still_know_how_members_differ(carbide, members):
+    """A copy has results but not the members' numbers behind them, which it computes again."""
+    calculator = MLCalculator(members)
+    names = ("energy", "energy_std", "energies_std")
+    wanted = get(MLCalculator(members), carbide, *names)
+    assert wanted[1] > 1e-3
+    calculator.get_potential_energy(carbide)
+    for twin in (copy.deepcopy(calculator), pickle.loads(pickle.dumps(calculator))):
+        for value, expected in zip(get(twin, carbide, *names), wanted, strict=True):
+            assert np.array_equal(value, expected)
+    graded = MLCalculator("mlearn")
+    silicon = bulk("Si", cubic=True)
+    silicon.rattle(0.1, seed=3)
+    grades = MLCalculator("mlearn").get_property("extrapolation_grades", silicon)
+    graded.get_potential_energy(silicon)
+    assert np.array_equal(copy.deepcopy(graded).get_property("extrapolation_grades", silicon), grades)
+
+
+def test_energies_after_forces_were_refused(carbide, members):
+    wanted = MLCalculator(members).get_property("energies_std", carbide)
+    calculator = MLCalculator(members, deviation_stop=1e-6)
+    calculator.get_potential_energy(carbide)
+    with pytest.raises(ExtrapolationError):
+        calculator.get_forces(carbide)
+    assert np.array_equal(calculator.get_property("energies_std", carbide), wanted)
+
+
 def test_warns_and_stops_where_told(carbide, members):
     deviation = MLCalculator(members).get_property("force_deviation", carbide)
     worst = int(deviation.argmax())
