@@ -1,4 +1,4 @@
-"""What the tests of halos share: a crystal, networks without the operator, right answers, inputs."""
+"""What the tests of halos share: a crystal, networks without the operator, inputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from ase.build import bulk
 from lammps_structures import ELEMENTS
 from plain_networks import Plain
 
-from mlcalc.graphs import build_graph
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, setup_lines, write_data
 from mlcalc.lammps.run import run_input
-from mlcalc.potentials.base import Potential
-from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
 
 CUTOFF = 4.0
 TOLERANCE = 1e-10  # eV, eV/Å, in float64
@@ -33,17 +30,6 @@ def long(repeats: int = 6) -> Atoms:
 def plain(layers: int, exchanges: bool = False, cutoff: float = CUTOFF, channels: int = 6) -> Plain:
     torch.manual_seed(layers)
     return Plain(layers, cutoff, channels, exchanges).double().eval()
-
-
-def right(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
-    graph = build_graph(atoms, potential.info.elements, potential.info.cutoff)
-    energies, gradients = energies_and_gradients(potential, graph)
-    return {
-        "energies": energies.detach().numpy(),
-        "forces": forces(gradients, graph.edge_index, graph.n_atoms).numpy(),
-        "virial": -strain_derivative(gradients, graph)[0].numpy(),
-        "virials": atomic_virials(gradients, graph).numpy(),
-    }
 
 
 def run_lines(atoms: Atoms, pair_lines: list[str], folder: Path, ranks: int, *more: str) -> str:

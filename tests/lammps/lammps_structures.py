@@ -1,4 +1,4 @@
-"""Structures of every shape LAMMPS and ASE hold differently, and model files with another document."""
+"""Structures of every shape LAMMPS and ASE hold differently, what they must give; rewritten model files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
+
+from mlcalc.graphs import build_graph
+from mlcalc.potentials.base import Potential
+from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
 
 ELEMENTS = ("Si", "Mo")
 
@@ -100,6 +104,18 @@ def structures() -> dict[str, Atoms]:
         "isolated": _isolated(),
         "one-atom": Atoms("Mo", positions=[[1.0, 2.0, 3.0]]),
         "one-atom-crystal": Atoms("Si", cell=[2.6, 2.7, 2.9], pbc=True),
+    }
+
+
+def python_route(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    """Return what LAMMPS has to give: eV, eV/Å and virials (eV) in LAMMPS' sign."""
+    graph = build_graph(atoms, potential.info.elements, potential.info.cutoff)
+    energies, gradients = energies_and_gradients(potential, graph)
+    return {
+        "energies": energies.detach().numpy(),
+        "forces": forces(gradients, graph.edge_index, graph.n_atoms).numpy(),
+        "virial": -strain_derivative(gradients, graph)[0].numpy(),
+        "virials": atomic_virials(gradients, graph).numpy(),
     }
 
 

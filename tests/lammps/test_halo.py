@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from halo_cases import TOLERANCE, long, pair, plain, right, run_lines
-from lammps_structures import rewrite, structures
+from halo_cases import TOLERANCE, long, pair, plain, run_lines
+from lammps_structures import python_route, rewrite, structures
 
 from mlcalc.deploy import export
 from mlcalc.lammps.box import make_box
@@ -54,7 +54,7 @@ def test_same_numbers_on_any_number_of_ranks(
     results: dict[tuple[str, str, str], LammpsStatic],
     networks: dict[str, Potential],
 ) -> None:
-    found, wanted = results[model, name, mode], right(networks[model], STRUCTURES[name])
+    found, wanted = results[model, name, mode], python_route(networks[model], STRUCTURES[name])
     assert abs(found.energy - wanted["energies"].sum()) < TOLERANCE * len(wanted["energies"])
     assert np.abs(found.energies - wanted["energies"]).max() < TOLERANCE
     assert np.abs(found.forces - wanted["forces"]).max() < TOLERANCE
@@ -70,7 +70,7 @@ def test_one_layer_of_ghosts_would_be_wrong(
 ) -> None:
     """The test above can fail: a file that lies about its layers gets too few ghosts."""
     rewrite(files["plain-3"], tmp_path / "liar.pt", lambda document: document["info"].__setitem__("layers", 2))
-    wanted = right(networks["plain-3"], STRUCTURES["long"])["forces"]
+    wanted = python_route(networks["plain-3"], STRUCTURES["long"])["forces"]
     found = run_static(STRUCTURES["long"], tmp_path / "liar.pt", ranks=2)
     assert np.abs(found.forces - wanted).max() > 1e-6
 
@@ -175,7 +175,7 @@ def test_npt_ends_at_the_energy_of_its_structure(
     assert np.abs(np.array(lengths) - long().cell.lengths()).max() > 0.02
     builds = [int(n) for n in re.findall(r"Neighbor list builds = (\d+)", output)]
     assert builds[0] > 2
-    wanted = right(networks["plain-3"], final)
+    wanted = python_route(networks["plain-3"], final)
     assert abs(energy - wanted["energies"].sum()) < 1e-9
     assert np.abs(table[:, 5:8] - wanted["forces"]).max() < 1e-9
     assert output.count("mlcalc timing over") >= 2

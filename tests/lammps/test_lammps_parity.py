@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from lammps_structures import rewrite, structures
+from lammps_structures import python_route, rewrite, structures
 
 from mlcalc.deploy import export, load_model
 from mlcalc.errors import LammpsError
-from mlcalc.graphs import build_graph
 from mlcalc.lammps.box import make_box
 from mlcalc.lammps.data import atom_types, write_data
 from mlcalc.lammps.run import LammpsStatic, read_static, run_input, run_static, static_lines
 from mlcalc.potentials.base import Potential, PotentialInfo
-from mlcalc.potentials.derivatives import atomic_virials, energies_and_gradients, forces, strain_derivative
 from mlcalc.potentials.per_element import PerElement
 from mlcalc.potentials.registry import build
 
@@ -29,17 +26,6 @@ CASES += [("schnet", name) for name in ("bulk", "sliver", "half-empty", "one-ato
 CASES += [("sevennet-0", name) for name in STRUCTURES]
 # eV/atom, eV/Å, eV. Forces of SevenNet-0 reach 60 eV/Å on these structures.
 ENERGY, FORCE, VIRIAL = 1e-10, 1e-10, 1e-9
-
-
-def python_route(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
-    graph = build_graph(atoms, potential.info.elements, potential.info.cutoff)
-    energies, gradients = energies_and_gradients(potential, graph)
-    return {
-        "energies": energies.detach().numpy(),
-        "forces": forces(gradients, graph.edge_index, graph.n_atoms).numpy(),
-        "virial": -strain_derivative(gradients, graph)[0].numpy(),
-        "virials": atomic_virials(gradients, graph).numpy(),
-    }
 
 
 def compare(found: LammpsStatic, wanted: dict[str, np.ndarray]) -> None:
