@@ -34,10 +34,8 @@ def register(app: typer.Typer) -> None:
                     _describe(info)
                 typer.echo("  source    trained by mlcalc, see its card: mlcalc potentials " + each)
             else:
-                version, package = others[each].version(), others[each].package
-                typer.echo(
-                    f"{each}  (weights: {package} {version or 'is not installed, pip install mlcalc[foundation]'})"
-                )
+                version = others[each].version() or "is not installed, pip install 'mlcalc[foundation]'"
+                typer.echo(f"{each}  (weights: {others[each].package} {version})")
                 _describe(others[each].info)
                 typer.echo(f"  source    {others[each].info.provenance['source']}")
             if cost:

@@ -48,8 +48,7 @@ def export(
     Raises:
         SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
             compiled, its members cannot run on many ranks together, its exchanges between layers do not fit what it
-            declares, or it gives NaN or infinity on its reference
-            structure.
+            declares, or it gives NaN or infinity on its reference structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
     """
