@@ -169,17 +169,12 @@ class _Program(torch.nn.Module):
         return energies.detach(), gradients.detach(), *(extra[name].detach() for name in info.outputs)
 
 
-def compile_files(potential: Potential, march: str) -> tuple[list[Any], dict[str, Any]]:
-    """Compile a potential for the processor ``march``.
-
-    Returns:
-        the files that ``write`` packs, in a folder of torch's cache, and the record of the instruction set.
+def refuse(potential: Potential) -> None:
+    """Refuse what cannot be compiled, before any work on it.
 
     Raises:
-        SettingsError: if the potential cannot be compiled.
+        SettingsError: a family, a potential that needs index tables, or no C++ compiler.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     info = potential.info
     if info.element_sets:
         sets = " | ".join(" ".join(group) for group in info.element_sets)
@@ -194,9 +189,22 @@ def compile_files(potential: Potential, march: str) -> tuple[list[Any], dict[str
         )
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         raise SettingsError("compiling needs a C++ compiler: install g++ or set CXX; or use --format torchscript")
+
+
+def compile_files(potential: Potential, march: str) -> tuple[list[Any], dict[str, Any]]:
+    """Compile a potential for the processor ``march``.
+
+    Returns:
+        the files that ``write`` packs, in a folder of torch's cache, and the record of the instruction set.
+
+    Raises:
+        SettingsError: if the potential cannot be compiled.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     arguments = _example(potential)
     sizes = torch.export.Dim.DYNAMIC
-    shapes = ({0: sizes}, {1: sizes}, {0: sizes}, {0: sizes}, {0: sizes}, *(None for _ in info.inputs))
+    shapes = ({0: sizes}, {1: sizes}, {0: sizes}, {0: sizes}, {0: sizes}, *(None for _ in potential.info.inputs))
     options: dict[str, Any] = {
         "aot_inductor.package": True,
         "cpp.march": march,

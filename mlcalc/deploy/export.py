@@ -64,6 +64,8 @@ def export(
     if int(getattr(potential, "exchange_width", 0)) < 0:
         sets = " | ".join(" ".join(group) for group in potential.info.element_sets)
         raise SettingsError(f"the members of this potential differ in layers or width; export one set alone: {sets}")
+    if program == "aotinductor":
+        _aotinductor.refuse(potential)
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)  # before scripting, which takes some modules apart
     width = exchange_width(exact)

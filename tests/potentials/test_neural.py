@@ -45,8 +45,8 @@ def test_scripted_equals_eager(zbl: bool) -> None:
 
 
 def test_errors_name_the_way_out() -> None:
-    with pytest.raises(ValueError, match=r"unknown architecture 'nequip'; known: .*schnet"):
-        build({"architecture": "nequip"}, INFO)
+    with pytest.raises(ValueError, match=r"unknown architecture 'painn'; known: .*schnet"):
+        build({"architecture": "painn"}, INFO)
     with pytest.raises(ValueError, match=r"do not fit.*chanels"):
         build({"architecture": "schnet", "network": {"chanels": 8}}, INFO)
     with pytest.raises(ValueError, match="info says 2 layers, the schnet network has 3"):

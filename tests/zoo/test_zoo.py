@@ -87,7 +87,7 @@ def test_load_files_and_potentials(folder: Path, tmp_path: Path) -> None:
 
 
 def test_errors_list_what_is_known(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no potential named 'famly'; known names: family, two-elements"):
+    with pytest.raises(ModelFileError, match=r"no potential named 'famly'; known names: family, .*, two-elements"):
         zoo.load("famly")
     (tmp_path / "x.txt").touch()
     with pytest.raises(ModelFileError, match=r"ending in \.safetensors, \.pt, \.pt2 or \.pth"):
