@@ -35,7 +35,11 @@ class ModelFileError(MlcalcError, ValueError):
     """A model file is missing, damaged, foreign, or does not reproduce its own reference."""
 
 
-class PluginError(MlcalcError, RuntimeError):
+class CompilerError(MlcalcError, RuntimeError):
+    """C++ sources cannot be compiled here."""
+
+
+class PluginError(CompilerError):
     """The LAMMPS plugin cannot be found, built or loaded."""
 
 

@@ -279,9 +279,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.update(ONE_THREAD)
 
-    from mlcalc.lammps.build import cache_folder
+    from mlcalc.compiler import cache_root
 
-    args.environments = (args.environments or cache_folder().parent / "peers").resolve()
+    args.environments = (args.environments or cache_root() / "peers").resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     if not chosen(args):
         parser.error("nothing to measure: --only, --engines, --dtypes leave no peer")

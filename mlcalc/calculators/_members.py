@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcalc.calculators._checks import read_inputs
+from mlcalc.deploy.tables import with_tables
 from mlcalc.errors import SettingsError
 from mlcalc.graphs import Graph, VerletList, species_indices
 from mlcalc.graphs.build import assemble
@@ -52,6 +53,7 @@ class Members:
         source: what ``mlcalc.load`` takes, or a list of such.
         dtype: of all; None keeps that of each.
         device: where they run.
+        tables: tables in the place of radial networks; None makes them in float32 on the CPU.
 
     Attributes:
         potentials: the copies.
@@ -64,7 +66,11 @@ class Members:
     """
 
     def __init__(
-        self, source: Source | Sequence[Source], dtype: str | torch.dtype | None, device: torch.device
+        self,
+        source: Source | Sequence[Source],
+        dtype: str | torch.dtype | None,
+        device: torch.device,
+        tables: bool | None = None,
     ) -> None:
         from mlcalc.zoo import load
 
@@ -80,7 +86,9 @@ class Members:
             loaded = load(one, dtype=dtype)
             kind = type(loaded).__name__
             self.names.append(loaded.info.name or kind if isinstance(one, Potential) else os.fspath(one))
-            potentials.append(copy.deepcopy(loaded).to(device=device))
+            wanted = loaded.dtype == torch.float32 and device.type == "cpu" if tables is None else tables
+            ready = with_tables(loaded)[0] if wanted else loaded
+            potentials.append((copy.deepcopy(ready) if ready is loaded else ready).to(device=device))
             potentials[-1].requires_grad_(False)
             potentials[-1].eval()
         self.potentials: tuple[Potential, ...] = tuple(potentials)

@@ -27,16 +27,22 @@ def register(app: typer.Typer) -> None:
         elements: Annotated[
             Optional[str], typer.Option(help="Keep only what these need: Si, or Li,Mo. For a family of potentials.")
         ] = None,
+        tables: Annotated[
+            bool, typer.Option(help="Tables in the place of radial networks: faster, forces change by a stated bit.")
+        ] = True,
     ) -> None:
         """Write a model file (TorchScript or AOTInductor) and check that it reproduces the potential."""
         from mlcalc.deploy import export as write
+        from mlcalc.deploy.tables import BOUND
         from mlcalc.zoo import load
 
         symbols = [symbol.strip() for symbol in elements.split(",")] if elements else None
         options = {"--dtype": dtype, "--format": format, "--march": march, "--elements": elements}
         given = [word for option, value in options.items() if value is not None for word in (option, value)]
+        given += [] if tables else ["--no-tables"]
         command = shlex.join(["mlcalc", "export", potential, str(out), *given])
-        model = write(load(potential, elements=symbols), out, dtype, format, march, command)
+        bound = BOUND if tables else None
+        model = write(load(potential, elements=symbols), out, dtype, format, march, command, bound)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
         elements_text = ", ".join(info.elements) if len(info.elements) < 10 else f"{len(info.elements)} elements"
         typer.echo(
@@ -44,3 +50,9 @@ def register(app: typer.Typer) -> None:
             f"{out.stat().st_size / 1e6:.2f} MB; reproduces its reference within {tolerance['energy']:.1e} eV/atom, "
             f"{tolerance['forces']:.1e} eV/Å"
         )
+        made = model.document["tables"]
+        if made:
+            typer.echo(
+                f"radial tables of {made['intervals']} intervals change forces on a reference set by "
+                f"{made['force_deviation']:.1e} eV/Å (allowed {made['bound']:.0e}; --no-tables for none)"
+            )

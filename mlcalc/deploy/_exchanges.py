@@ -1,4 +1,4 @@
-"""How a potential exchanges features between its layers: found out by running it, not by asking it."""
+"""Which operators of mlcalc a potential calls, and what it exchanges between layers: found out by running it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from mlcalc.potentials.base import Potential
 
 
 class _Watch(TorchDispatchMode):
-    """Writes down the numbers per atom of every call of ``mlcalc::exchange``."""
+    """Writes down the calls of mlcalc's operators, and the numbers per atom of every exchange."""
 
     def __init__(self) -> None:
         super().__init__()
         self.widths: list[int] = []
+        self.operators: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.mlcalc.exchange.default:
             (features,) = args
             self.widths.append(features[:1].numel())
+        elif func.namespace == "mlcalc":
+            self.operators.add(func._opname)
         return func(*args, **(kwargs or {}))
 
 
-def exchange_width(potential: Potential) -> int:
-    """Return the most numbers per atom in one exchange, 0 if the potential does not call the operator.
+def calls(potential: Potential) -> tuple[int, list[str]]:
+    """Return the most numbers per atom in one exchange, 0 if there is none, and the names of other operators called.
 
     What a potential declares as ``exchange_width`` counts where it is larger: a family may run another member.
 
@@ -55,4 +58,4 @@ def exchange_width(potential: Potential) -> int:
             f"{name} declares {info.layers} layers, which need {info.layers - 1} exchanges of features, and makes "
             f"{calls}: call mlcalc.ops.exchange before each layer that reads neighbours' features"
         )
-    return max([declared, *watch.widths])
+    return max([declared, *watch.widths]), sorted(watch.operators)

@@ -10,10 +10,11 @@ import torch
 
 from mlcalc.deploy import _aotinductor, _document, _instruction_set, _torchscript
 from mlcalc.deploy._aotinductor import CompiledPotential
-from mlcalc.deploy._exchanges import exchange_width
+from mlcalc.deploy._exchanges import calls
 from mlcalc.deploy._reference import make_reference
 from mlcalc.deploy._torchscript import ScriptedPotential
 from mlcalc.deploy.load import load_model
+from mlcalc.deploy.tables import BOUND, with_intervals, with_tables
 from mlcalc.errors import SettingsError
 from mlcalc.files import atomic_path
 from mlcalc.potentials.base import Potential
@@ -29,8 +30,11 @@ def export(
     format: str | None = None,
     march: str | None = None,
     command: str = "",
+    tables: float | None = BOUND,
 ) -> ScriptedPotential | CompiledPotential:
     """Write a model file for ASE and LAMMPS, atomically, and return it as loaded back and checked.
+
+    Radial networks become tables where compiled operators read them; the file says what that changes.
 
     TorchScript programs stay as scripted: freezing would fix the weights' dtype, and ``optimize_for_inference`` drops
     what the derivative with respect to the edge vectors needs. AOTInductor compiles energies and derivative together,
@@ -44,11 +48,12 @@ def export(
         march: of a compiled file, the processor to compile for, as compilers name it (``-march``), ``"native"`` for
             this one. None is ``x86-64-v3``, which every x86-64 processor since 2013 runs, or ``armv8-a``.
         command: the command that makes the file; where a compiled one cannot run, users are told to repeat it.
+        tables: by how much radial tables may change force components, eV/Å; None makes none.
 
     Raises:
         SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
             compiled, its members cannot run on many ranks together, its exchanges between layers do not fit what it
-            declares, or it gives NaN or infinity on its reference structure.
+            declares, tables miss their bound, or it gives NaN or infinity on its reference structure.
         ModelFileError: if the written file does not reproduce its reference.
         FileNotFoundError: if the folder does not exist.
     """
@@ -68,7 +73,11 @@ def export(
         _aotinductor.refuse(potential)
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)  # before scripting, which takes some modules apart
-    width = exchange_width(exact)
+    made = None
+    if tables is not None:
+        rounded, made = with_tables(rounded, tables)
+        exact = with_intervals(exact, made)
+    width, operators = calls(exact)
     compiled: Any
     writer: Any
     if program == "aotinductor":
@@ -77,6 +86,7 @@ def export(
     else:
         compiled, record, writer = _torchscript.script(rounded), None, _torchscript
     document = _document.model_document(potential.config, potential.info, kind, width, program, record, command)
+    document |= {"operators": operators, "tables": made.to_dict() if made is not None else None}
     with atomic_path(target) as temporary:
         writer.write(compiled, document, temporary)
         draft = writer.read(temporary, document)

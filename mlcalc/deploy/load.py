@@ -14,6 +14,7 @@ from mlcalc.deploy._aotinductor import CompiledPotential
 from mlcalc.deploy._reference import Reference
 from mlcalc.deploy._torchscript import ScriptedPotential
 from mlcalc.errors import ModelFileError
+from mlcalc.ops import fused
 from mlcalc.potentials.precision import dtype_name, parse_dtype
 
 _AGAIN = "copy the file again or write a new one with `mlcalc export`"
@@ -45,6 +46,8 @@ def load_model(
         complaint = _mismatch(document, dtype)
         if complaint:
             raise ModelFileError(f"{file}: {complaint}. Export it anew here: {_command(document, dtype)}")
+    if document.get("operators"):
+        fused()  # registers them
     try:
         potential = (_aotinductor if compiled else _torchscript).read(file, document)
     except ModelFileError:

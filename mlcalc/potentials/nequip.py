@@ -5,30 +5,27 @@ necessarily under reflections. This is the family of SevenNet (Park et al., J. C
 with its linear self-connection. Features of degree l have shape (N, 2l+1, C_l), channels last.
 """
 
+import copy
 import itertools
 import math
 from functools import lru_cache
 from typing import Dict, List, Optional
 
 import torch
-from e3nn import o3
 from e3nn.math import normalize2mom
 from torch import Tensor, nn
 
-from mlcalc.ops import exchange  # noqa: F401  (registers mlcalc::exchange)
-from mlcalc.potentials._angular import Constant, SphericalHarmonics, components
+from mlcalc.ops import exchange, fused  # noqa: F401  (registers mlcalc::exchange)
+from mlcalc.ops.convolution import MAX_L, coupling, plain_convolve, product_paths
+from mlcalc.potentials._angular import Constant, SphericalHarmonics
 from mlcalc.potentials._radial import envelope
+from mlcalc.potentials._tables import polynomials
 
 
 @lru_cache(maxsize=1)
 def _silu_norm() -> float:
     """Factor that gives SiLU of normal numbers a mean square of one; e3nn's."""
     return float(normalize2mom(nn.functional.silu).cst)
-
-
-def product_paths(l_in: int, l_edge: int, l_out: int) -> list[tuple[int, int]]:
-    """Return (edge degree, output degree) of all products with features of degree ``l_in``, in e3nn's order."""
-    return [(l2, l3) for l2 in range(l_edge + 1) for l3 in range(abs(l_in - l2), min(l_in + l2, l_out) + 1)]
 
 
 class _Basis(nn.Module):
@@ -95,103 +92,75 @@ class _RadialNetwork(nn.Module):
         return x
 
 
-class _Products(nn.Module):
-    """Σ_j w(r_ij) (h_j ⊗ Y(r̂_ij)) for features h of one degree, to all degrees they reach.
+class _Convolution(nn.Module):
+    """Sum of messages from neighbours, and the linear map of what arrives.
 
-    Rows of the result are ordered by output degree, component, path, so that those of a degree reshape to
-    (2 l + 1, paths * channels) without a copy.
+    Messages are features times harmonics times radial functions of the distance. Those come from a dense network, or,
+    where derivatives of the weights are not wanted, from a table of polynomials made from it.
     """
 
-    path_of_row: Tensor
-
-    def __init__(self, l_in: int, l_edge: int, l_out: int) -> None:
-        super().__init__()
-        paths = product_paths(l_in, l_edge, l_out)
-        self.n_paths = len(paths)
-        blocks, index = [], []
-        for degree in range(l_out + 1):
-            mine = [(p, l2) for p, (l2, l3) in enumerate(paths) if l3 == degree]
-            block = torch.zeros(2 * degree + 1, len(mine), 2 * l_in + 1, components(l_edge), dtype=torch.float64)
-            for k, (_, l2) in enumerate(mine):
-                w3j = o3.wigner_3j(l_in, l2, degree, dtype=torch.float64) * math.sqrt(2 * degree + 1)
-                block[:, k, :, l2 * l2 : (l2 + 1) ** 2] = w3j.permute(2, 0, 1)
-            blocks.append(block.reshape(-1, components(l_edge)))
-            index += [p for _ in range(2 * degree + 1) for p, _ in mine]
-        self.size_in = 2 * l_in + 1
-        self.rows = len(index)
-        self.coupling = Constant(torch.cat(blocks).t())
-        self.register_buffer("path_of_row", torch.tensor(index), False)
-
-    def forward(self, n: int, features: Tensor, edge_index: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
-        """Return (n, rows, C) from features (N, 2 l + 1, C), harmonics (E, M) and weights (E, paths * C)."""
-        coupled = torch.matmul(harmonics, self.coupling()).reshape(-1, self.rows, self.size_in)
-        channels = features.shape[2]
-        weight = weights.reshape(-1, self.n_paths, channels)
-        sent = features.index_select(0, edge_index[1])
-        if self.size_in == 1:
-            message = (weight * sent).index_select(1, self.path_of_row) * coupled
-        else:
-            message = torch.bmm(coupled, sent) * weight.index_select(1, self.path_of_row)
-        return message.new_zeros([n, self.rows, channels]).index_add(0, edge_index[0], message)
-
-
-class _Convolution(nn.Module):
-    """Sum of messages from neighbours, and the linear map of what arrives."""
+    __constants__ = ("fused", "tabulated")
 
     def __init__(
         self, channels_in: List[int], channels_out: List[int], l_edge: int, radial: List[int], avg_neighbors: float
     ) -> None:
         super().__init__()
-        l_out = len(channels_out) - 1
-        paths = [product_paths(l, l_edge, l_out) for l in range(len(channels_in))]
-        self.products = nn.ModuleList([_Products(l, l_edge, l_out) for l in range(len(channels_in))])
-        self.splits = [len(own) * c for own, c in zip(paths, channels_in, strict=True)]
-        self.radial = _RadialNetwork([*radial, sum(self.splits)])
+        l_in, l_out = len(channels_in) - 1, len(channels_out) - 1
+        self.fused = max(l_in, l_edge, l_out) <= MAX_L and fused()
+        self.tabulated = False
+        self.channels, self.l_edge, self.l_out = channels_in, l_edge, l_out
+        self.coupling = Constant(coupling(l_in, l_edge, l_out))
+        reached = [(c, l3) for l1, c in enumerate(channels_in) for _, l3 in product_paths(l1, l_edge, l_out)]
+        self.radial = _RadialNetwork([*radial, sum(c for c, _ in reached)])
+        self.table = Constant(torch.zeros(0))
+        self.cutoff = 0.0
         self.denominator = nn.Buffer(torch.tensor(math.sqrt(avg_neighbors)))
-        # For each output degree, the channels that arrive from each input degree.
-        self.arriving = [
-            [sum(l3 == degree for _, l3 in own) * c for own, c in zip(paths, channels_in, strict=True)]
-            for degree in range(l_out + 1)
-        ]
-        self.linear = _Linear([sum(sizes) for sizes in self.arriving], channels_out)
+        self.arriving = [sum(c for c, l3 in reached if l3 == degree) for degree in range(l_out + 1)]
+        self.linear = _Linear(self.arriving, channels_out)
 
     def forward(
-        self, n: int, features: List[Tensor], edge_index: Tensor, basis: Tensor, harmonics: Tensor
+        self, n: int, x: Tensor, edge_index: Tensor, edge_vectors: Tensor, basis: Tensor, harmonics: Tensor
     ) -> List[Tensor]:
-        """Return features of the first ``n`` atoms from those of all."""
-        weights = torch.split_with_sizes(self.radial(basis), self.splits, dim=1)
-        scale = 1.0 / self.denominator
-        sums: List[Tensor] = []
-        for l, products in enumerate(self.products):
-            sums.append(products(n, features[l], edge_index, harmonics, weights[l]) * scale)
-        start: List[int] = [0 for _ in sums]
+        """Return features of the first ``n`` atoms from those of all, flat (N, Σ (2 l + 1) C_l)."""
+        x = x * (1.0 / self.denominator)
+        table = self.coupling()
+        if self.fused and not x.is_cuda:
+            if self.tabulated:
+                sums = torch.ops.mlcalc.convolve_table(
+                    x,
+                    edge_vectors,
+                    self.table(),
+                    self.cutoff,
+                    edge_index,
+                    n,
+                    self.channels,
+                    self.l_edge,
+                    self.l_out,
+                    table,
+                )
+            else:
+                weights = self.radial(basis)
+                sums = torch.ops.mlcalc.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
+        else:
+            sums = plain_convolve(x, harmonics, self.radial(basis), edge_index, n, self.channels, self.l_out, table)
+        blocks = sums.split_with_sizes([n * (2 * l + 1) * size for l, size in enumerate(self.arriving)])
         arrived: List[Tensor] = []
-        for degree, sizes in enumerate(self.arriving):
-            parts: List[Tensor] = []
-            for l, total in enumerate(sums):
-                size = sizes[l]
-                if size > 0:
-                    rows = (2 * degree + 1) * size // total.shape[2]
-                    parts.append(total.narrow(1, start[l], rows).reshape(-1, 2 * degree + 1, size))
-                    start[l] += rows
-            arrived.append(torch.cat(parts, dim=2))
+        for l, size in enumerate(self.arriving):
+            arrived.append(blocks[l].reshape(n, 2 * l + 1, size))
         return self.linear(arrived)
 
 
-def _exchanged(features: List[Tensor], n_all: int) -> List[Tensor]:
+def _flat(features: List[Tensor]) -> Tensor:
+    """Return features of all degrees as rows (N, Σ (2 l + 1) C_l)."""
+    return torch.cat([part.flatten(1) for part in features], dim=1)
+
+
+def _exchanged(flat: Tensor, n_all: int) -> Tensor:
     """Return the features of all atoms from those of the owned ones: those of ghosts come from other ranks."""
-    flat = torch.cat([part.flatten(1) for part in features], dim=1)
     n, width = flat.shape[0], flat.shape[1]
     if n < n_all:
         flat = torch.cat([flat, flat.new_zeros([n_all - n, width])])
-    flat = torch.ops.mlcalc.exchange(flat)
-    out: List[Tensor] = []
-    start = 0
-    for part in features:
-        rows, channels = part.shape[1], part.shape[2]
-        out.append(flat.narrow(1, start, rows * channels).reshape(-1, rows, channels))
-        start += rows * channels
-    return out
+    return torch.ops.mlcalc.exchange(flat)
 
 
 class _Interaction(nn.Module):
@@ -230,13 +199,20 @@ class _Interaction(nn.Module):
         return out
 
     def forward(
-        self, features: List[Tensor], n: int, n_all: int, edge_index: Tensor, basis: Tensor, harmonics: Tensor
+        self,
+        features: List[Tensor],
+        n: int,
+        n_all: int,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        basis: Tensor,
+        harmonics: Tensor,
     ) -> List[Tensor]:
         """Return new features of the first ``n`` atoms."""
-        sent = self.before(features)
+        sent = _flat(self.before(features))
         if not self.first:
             sent = _exchanged(sent, n_all)
-        total = self.convolution(n, sent, edge_index, basis, harmonics)
+        total = self.convolution(n, sent, edge_index, edge_vectors, basis, harmonics)
         own = [features[0].narrow(0, 0, n)] if self.first else features
         for l, connection in enumerate(self.self_connection(own)):
             total[l] = total[l] + connection
@@ -257,10 +233,15 @@ class NequIPNetwork(nn.Module):
         cutoff_on: where XPLOR's switch to zero begins, Å; None takes a polynomial envelope.
         avg_neighbors: mean number of neighbours in the training set; sums over neighbours are divided by its root.
 
+    Attributes:
+        tabulated: whether radial functions come from tables; see ``tabulate``.
+
     Raises:
         ValueError: if there are no layers, a degree without channels, fewer than two scalars, or a switch that begins
             outside the cutoff.
     """
+
+    __constants__ = ("tabulated",)
 
     def __init__(
         self,
@@ -292,23 +273,46 @@ class NequIPNetwork(nn.Module):
         self.interactions = nn.ModuleList(
             [_Interaction(k == 0, inner[k], inner[k + 1], l_max, radial, avg_neighbors) for k in range(layers)]
         )
+        self.tabulated = False
         self.readout = nn.Parameter(torch.randn(channels[0], channels[0] // 2))
         self.energy = nn.Parameter(torch.randn(channels[0] // 2, 1))
+
+    @torch.jit.unused
+    def tabulate(self, intervals: int) -> bool:
+        """Put tables of so many intervals in the place of the radial networks, on the CPU; return whether that is done.
+
+        It is not where the compiled operators are missing. Weights must not change afterwards.
+        """
+        if not all(interaction.convolution.fused for interaction in self.interactions):
+            return False
+        basis = copy.deepcopy(self.radial).cpu().double()
+        for interaction in self.interactions:
+            convolution = interaction.convolution
+            radial = nn.Sequential(basis, copy.deepcopy(convolution.radial).cpu().double())
+            table = Constant(polynomials(radial, basis.cutoff, intervals))
+            convolution.table = table.to(self.embedding)
+            convolution.cutoff = basis.cutoff
+            convolution.tabulated = True
+        self.tabulated = True
+        return True
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return dimensionless atomic energies; see ``Potential.forward`` for shapes."""
-        lengths = torch.linalg.norm(edge_vectors, dim=1)
-        harmonics = self.harmonics(edge_vectors / lengths.unsqueeze(1))
-        basis = self.radial(lengths)
+        if self.tabulated and not edge_vectors.is_cuda:  # worked out edge by edge on the way
+            harmonics, basis = edge_vectors, edge_vectors
+        else:
+            lengths = torch.linalg.norm(edge_vectors, dim=1)
+            harmonics = self.harmonics(edge_vectors / lengths.unsqueeze(1))
+            basis = self.radial(lengths)
         n_all = species.shape[0]
         n = n_all
         if extra is not None and "owned" in extra:
             n = extra["owned"].shape[0]
         features = [(self.embedding * self.embedding_norm)[species].unsqueeze(1)]
         for interaction in self.interactions:
-            features = interaction(features, n, n_all, edge_index, basis, harmonics)
+            features = interaction(features, n, n_all, edge_index, edge_vectors, basis, harmonics)
         scalars = features[0].squeeze(1)
         if extra is not None and "descriptors" in extra:
             extra["descriptors"] = scalars.detach()
