@@ -160,8 +160,8 @@ def fused() -> bool:
     _KEPT.append(operators)
     if not native_operators():
         operators.define(
-            "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, int l_out, "
-            "Tensor coupling) -> Tensor"
+            "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, "
+            "int l_out, Tensor coupling) -> Tensor"
         )
         operators.define(
             "convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
