@@ -55,18 +55,18 @@ Shape make_shape(at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const 
   std::vector<int64_t> used(l_out + 1, 0);
   for (const auto &p : products) {
     const int a = 2 * p.l1 + 1, b = 2 * p.l3 + 1;
-    s.paths.push_back({a, b, static_cast<int>(channels[p.l1]), in[p.l1], s.n_weights, p.l3, used[p.l3], width[p.l3],
-                       s.n_coupled});
+    const int first = static_cast<int>(s.coefficients.size());
     for (int m1 = 0; m1 < a; ++m1)
       for (int m2 = 0; m2 < 2 * p.l2 + 1; ++m2)
         for (int m3 = 0; m3 < b; ++m3, ++value)
-          if (*value != 0.0) s.coefficients.push_back({p.l2 * p.l2 + m2, s.n_coupled + m3 * a + m1, *value});
-    s.n_coupled += a * b;
+          if (*value != 0.0) s.coefficients.push_back({p.l2 * p.l2 + m2, m3 * a + m1, *value});
+    std::stable_sort(s.coefficients.begin() + first, s.coefficients.end(),
+                     [](const Coefficient &f, const Coefficient &g) { return f.harmonic < g.harmonic; });
+    s.paths.push_back({a, b, static_cast<int>(channels[p.l1]), in[p.l1], s.n_weights, p.l3, used[p.l3], width[p.l3],
+                       first, static_cast<int>(s.coefficients.size())});
     used[p.l3] += channels[p.l1];
     s.n_weights += channels[p.l1];
   }
-  std::stable_sort(s.coefficients.begin(), s.coefficients.end(),
-                   [](const Coefficient &f, const Coefficient &g) { return f.harmonic < g.harmonic; });
   return s;
 }
 
@@ -171,7 +171,7 @@ void run_backward(const Problem &problem, const Inputs<T> &inputs, const Tensor 
   std::vector<T> rows;
   for (int64_t start = 0; start < n; start += stretch * threads) {
     const int64_t stop = std::min(n, start + stretch * threads), e0 = edges.first[start], e1 = edges.first[stop];
-    rows.resize(std::max<size_t>(rows.size(), (e1 - e0) * width));
+    rows.assign((e1 - e0) * width, T(0));
     at::parallel_for(start, stop, 8, [&](int64_t begin, int64_t end) {
       Gradients<T> part = to;
       part.rows = rows.data() + (edges.first[begin] - e0) * width;
@@ -245,7 +245,7 @@ std::tuple<Tensor, Tensor> table_backward_cpu(const Tensor &g, const Tensor &x, 
 {
   const Problem problem(x, edge_index, n, make_shape(channels, l_edge, l_out, coupling));
   const Tensor gc = g.contiguous(), a = x.contiguous(), v = vectors.contiguous(), t = table.contiguous();
-  Tensor gx = at::zeros_like(a), gv = at::empty_like(v);
+  Tensor gx = at::zeros_like(a), gv = at::zeros_like(v);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "mlcalc::convolve_table_backward", [&] {
     Gradients<scalar_t> to;
     to.x = gx.mutable_data_ptr<scalar_t>();

@@ -8,7 +8,7 @@
 
 namespace mlcalc::ops {
 
-constexpr int GROUP = 16;  // edges whose harmonics and coupling are worked out side by side
+constexpr int BLOCK = 32;  // edges of a node that are worked out side by side
 
 struct Path {
   int a, b;              // 2 l1 + 1, 2 l3 + 1
@@ -16,10 +16,10 @@ struct Path {
   int64_t in, weight;    // offsets into rows of x and of weights
   int degree;            // l3
   int64_t out, stride;   // offset into a component of the result's degree, and that component's length
-  int coupled;           // offset of K among all paths' K
+  int first, last;       // its coefficients, by harmonic
 };
 
-// One nonzero coupling coefficient; those of a harmonic follow each other.
+// One nonzero coupling coefficient; coupled = m3 (2 l1 + 1) + m1 is its place in K of its path.
 struct Coefficient {
   int harmonic, coupled;
   double value;
@@ -31,7 +31,7 @@ struct Shape {
   std::vector<int64_t> row;    // numbers per node of each degree of the result
   std::vector<int64_t> start;  // of each degree's block for one node: block l begins at n * start[l]
   int64_t n_in = 0, n_out = 0, n_weights = 0;
-  int n_coupled = 0, n_harmonics = 0, l_edge = 0;
+  int n_harmonics = 0, l_edge = 0;
 };
 
 // Radial functions as polynomials in the position (0 to 1) within each of `intervals` intervals of length `step` (Å):
@@ -62,7 +62,7 @@ struct Inputs {
 template <typename T>
 struct Gradients {
   T *x = nullptr;
-  T *rows = nullptr;  // row 0 belongs to the first edge of node begin
+  T *rows = nullptr;  // row 0 belongs to the first edge of node begin; of edges beyond the table none is written
   T *harmonics = nullptr, *weights = nullptr;
   T *vectors = nullptr;
 };
