@@ -9,6 +9,8 @@
 namespace mlcalc::ops::LEVEL {
 namespace {
 
+constexpr int SOME = 4;  // edges whose gradients of K are contracted together
+
 template <typename T, int N>
 struct Register {
   typedef T type __attribute__((vector_size(N * sizeof(T)), aligned(sizeof(T)), may_alias));
@@ -96,19 +98,23 @@ struct Radial {
   T power[TERMS], slope[TERMS];
 
   // For one path: w, and with a table also dw/dr. `length` is that of a row of coefficients.
-  template <bool table>
-  const T *weights(const Path &p, int64_t length, T *__restrict w, T *__restrict dw) const
+  template <bool table, typename P, bool derivative>
+  const T *weights(const Path &p, int64_t length, T *w, T *dw) const
   {
     if constexpr (!table) {
       return row + p.weight;
     } else {
-      const T *const r0 = row + p.weight, *const r1 = r0 + length, *const r2 = r1 + length, *const r3 = r2 + length;
-      const T *const r4 = r3 + length, *const r5 = r4 + length;
-      for (int c = 0; c < p.channels; ++c)
-        w[c] = r0[c] + power[1] * r1[c] + power[2] * r2[c] + power[3] * r3[c] + power[4] * r4[c] + power[5] * r5[c];
-      if (dw)
-        for (int c = 0; c < p.channels; ++c)
-          dw[c] = slope[1] * r1[c] + slope[2] * r2[c] + slope[3] * r3[c] + slope[4] * r4[c] + slope[5] * r5[c];
+      const T *const r = row + p.weight;
+      for (int64_t c = 0; c < p.channels; c += P::width) {
+        P value = P::load(r + c), change = P::zero();
+        for (int j = 1; j < TERMS; ++j) {
+          const P term = P::load(r + j * length + c);
+          value.add(power[j], term);
+          if constexpr (derivative) change.add(slope[j], term);
+        }
+        value.store(w + c);
+        if constexpr (derivative) change.store(dw + c);
+      }
       return w;
     }
   }
@@ -210,7 +216,7 @@ void forward_path(Block<T> &block, const Path &p, T *w, T *out)
   const int64_t channels = p.channels, stride = p.stride;
   const T *weights[BLOCK];
   for (int q = 0; q < block.count; ++q)
-    weights[q] = block.radial[q].template weights<table>(p, block.shape.n_weights, w + q * channels, nullptr);
+    weights[q] = block.radial[q].template weights<table, P, false>(p, block.shape.n_weights, w + q * channels, nullptr);
   for (int64_t c = 0; c < channels; c += P::width) {
     P sum[B];
     for (int b = 0; b < B; ++b) sum[b] = P::load(out + b * stride + c);
@@ -236,10 +242,12 @@ void backward_path(Block<T> &block, const Path &p, const T *g, T *rows, T *gw, T
   const T *const k = block.couple(p);
   const int64_t channels = p.channels, stride = p.stride;
   const auto &coefficients = block.shape.coefficients;
-  alignas(64) T gk[A * B * lanes];
+  const int64_t per_edge = block.shape.n_harmonics * lanes;
+  alignas(64) T sums[SOME][A * B * lanes];  // the gradient of K, of a few edges
   for (int q = 0; q < block.count; ++q) {
+    T *const gk = sums[q % SOME];
     T *const dw = block.dw.data(), *const gx = rows + q * block.shape.n_in + p.in;
-    const T *const w = block.radial[q].template weights<table>(p, block.shape.n_weights, block.w.data(), dw);
+    const T *const w = block.radial[q].template weights<table, P, true>(p, block.shape.n_weights, block.w.data(), dw);
     const T *const x = block.x[q] + p.in;
     T *const to_w = table ? nullptr : gw + block.edge_of[q] * block.shape.n_weights + p.weight;
     P slope = P::zero();
@@ -270,20 +278,25 @@ void backward_path(Block<T> &block, const Path &p, const T *g, T *rows, T *gw, T
       }
       for (int b = 0; b < B; ++b) sum[b].store_lanes(gk + (b * A + a) * lanes);
     }
+    if constexpr (table) {
+      T part[lanes];
+      slope.store_lanes(part);
+      Lanes sum = Lanes::load(along + q * lanes);
+      sum.add(T(1), Lanes::load(part));
+      sum.store(along + q * lanes);
+    }
+    if (q % SOME != SOME - 1 && q != block.count - 1) continue;
     // Contract K's gradient lane by lane; lanes are added up once all paths are done.
+    for (int s = q % SOME + 1; s < SOME; ++s) std::fill(sums[s], sums[s] + A * B * lanes, T(0));
     for (int i = p.first; i < p.last;) {
       const int m = coefficients[i].harmonic;
-      T *const to = gh + (q * block.shape.n_harmonics + m) * lanes;
-      Lanes sum = Lanes::load(to);
+      T *const to = gh + (q - q % SOME) * per_edge + m * lanes;
+      Lanes sum[SOME];
+      for (int s = 0; s < SOME; ++s) sum[s] = Lanes::load(to + s * per_edge);
       for (; i < p.last && coefficients[i].harmonic == m; ++i)
-        sum.add(block.values[i], Lanes::load(gk + coefficients[i].coupled * lanes));
-      sum.store(to);
-    }
-    if constexpr (table) {
-      slope.store_lanes(gk);
-      Lanes sum = Lanes::load(along + q * lanes);
-      sum.add(T(1), Lanes::load(gk));
-      sum.store(along + q * lanes);
+        for (int s = 0; s < SOME; ++s)
+          sum[s].add(block.values[i], Lanes::load(sums[s] + coefficients[i].coupled * lanes));
+      for (int s = 0; s < SOME; ++s) sum[s].store(to + s * per_edge);
     }
   }
 }
