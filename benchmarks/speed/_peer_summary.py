@@ -74,8 +74,10 @@ class PeerCost:
     times_mlcalc: Spread | None
 
 
-def summarise(samples: Sequence[Sample]) -> list[PeerCost]:
+def summarise(samples: Sequence[Sample], references: Sequence[str] = REFERENCES) -> list[PeerCost]:
     """Return the cost of every peer, cheapest first within engine, atoms and number type.
+
+    Ratios are to the first of ``references`` that was measured.
 
     Raises:
         ValueError: a peer has two samples in a round, or a wall time that cannot be.
@@ -86,7 +88,7 @@ def summarise(samples: Sequence[Sample]) -> list[PeerCost]:
         if sample.round in rounds or sample.calls < 1 or sample.wall_s <= 0.0:
             raise ValueError(f"{sample}: a second sample of its round, or no time in it")
         rounds[sample.round] = sample
-    costs = [_cost(key, rounds, groups) for key, rounds in groups.items()]
+    costs = [_cost(key, rounds, groups, references) for key, rounds in groups.items()]
     return sorted(costs, key=lambda c: (c.engine, c.atoms, c.dtype, c.processor_ms.median))
 
 
@@ -94,10 +96,11 @@ def _cost(
     key: tuple[str, int, str, str],
     rounds: dict[int, Sample],
     groups: dict[tuple[str, int, str, str], dict[int, Sample]],
+    references: Sequence[str],
 ) -> PeerCost:
     engine, atoms, dtype, peer = key
     reference, ratios = None, []
-    for name in REFERENCES:
+    for name in references:
         ours = groups.get((engine, atoms, dtype, name), {})
         ratios = [s.processor_ms / ours[n].processor_ms for n, s in rounds.items() if n in ours]
         if ratios:

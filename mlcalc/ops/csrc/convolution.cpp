@@ -30,7 +30,11 @@ Shape make_shape(at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const 
   Shape s;
   s.l_edge = static_cast<int>(l_edge);
   s.n_harmonics = static_cast<int>((l_edge + 1) * (l_edge + 1));
-  const Tensor values = coupling.to(at::kCPU, at::kDouble).contiguous();
+  const Tensor values = coupling.contiguous();
+  std::vector<double> table(values.numel());
+  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "mlcalc::convolve", [&] {
+    std::copy_n(values.const_data_ptr<scalar_t>(), table.size(), table.begin());
+  });
   std::vector<int64_t> width(l_out + 1, 0), in;
   struct Product { int l1, l2, l3; };
   std::vector<Product> products;
@@ -51,7 +55,7 @@ Shape make_shape(at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const 
   int64_t n_values = 0;
   for (const auto &p : products) n_values += (2 * p.l1 + 1) * (2 * p.l2 + 1) * (2 * p.l3 + 1);
   TORCH_CHECK(values.numel() == n_values, "mlcalc::convolve: ", values.numel(), " coupling coefficients, not ", n_values);
-  const double *value = values.const_data_ptr<double>();
+  const double *value = table.data();
   std::vector<int64_t> used(l_out + 1, 0);
   for (const auto &p : products) {
     const int a = 2 * p.l1 + 1, b = 2 * p.l3 + 1;
