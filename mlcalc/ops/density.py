@@ -13,7 +13,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-SCHEMA = "density(Tensor vectors, Tensor row, int n, int l_max, int n_radial, float cutoff, int power) -> Tensor"
+SCHEMA = "density(Tensor vectors, Tensor row, SymInt n, int l_max, int n_radial, float cutoff, int power) -> Tensor"
 
 
 def envelope(x: Tensor, power: int = 6) -> Tensor:

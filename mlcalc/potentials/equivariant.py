@@ -51,16 +51,24 @@ class _DegreeMix(Mix):
         self.fused = fused()
         self.rows_in = components(l_max)
 
-    def scaled(self, x: Tensor, scale: Tensor, species: Optional[Tensor]) -> Tensor:
-        """Mix the rows of degrees 0 … l_max of x after scaling, by ``scale`` (S, L, C) of species (N,)."""
+    def scaled(self, x: Tensor, scale: Tensor, species: Optional[Tensor], parts: int = 1) -> List[Tensor]:
+        """Mix the rows of degrees 0 … l_max of x after scaling, by ``scale`` (S, L, C) of species (N,), to equal parts.
+
+        Each part has gradients of its own, which need not be put together first.
+        """
         weights: List[Tensor] = []
         for weight in self.weights:
             weights.append(weight)
         stacked = scale[:, : len(weights)].unsqueeze(3) * torch.stack(weights)
-        x = x.narrow(1, 0, self.rows_in)
-        if self.fused and not x.is_cuda:
-            return torch.ops.mlcalc.mix(x, stacked, species)
-        return plain_mix(x, stacked, species)
+        if x.shape[1] > self.rows_in:
+            x = x.narrow(1, 0, self.rows_in)
+        out: List[Tensor] = []
+        for part in stacked.chunk(parts, dim=3):
+            if self.fused and not x.is_cuda:
+                out.append(torch.ops.mlcalc.mix(x, part, species))
+            else:
+                out.append(plain_mix(x, part, species))
+        return out
 
 
 class _BodyOrder(nn.Module):
@@ -75,7 +83,6 @@ class _BodyOrder(nn.Module):
         self, n_elements: int, l_max: int, l_out: int, correlation: int, channels: int, channels_out: int
     ) -> None:
         super().__init__()
-        self.channels = channels
         self.rows_out = components(l_out)
         self.fields = _DegreeMix(1, l_max, channels, correlation * channels)
         ones = [1] * (l_out + 1)
@@ -91,8 +98,8 @@ class _BodyOrder(nn.Module):
 
     def forward(self, a: Tensor, species: Tensor) -> Tensor:
         """Return the products' linear combination."""
-        fields = self.fields.scaled(a, self.species_scale, species).split(self.channels, dim=2)
-        total = self.linear.scaled(a, self.species_scale, species)
+        fields = self.fields.scaled(a, self.species_scale, species, len(self.products) + 1)
+        total = self.linear.scaled(a, self.species_scale, species)[0]
         product = fields[0]
         for k, (multiply, output) in enumerate(zip(self.products, self.outputs)):  # noqa: B905
             if k > 0:
@@ -130,7 +137,7 @@ class _FirstConvolution(nn.Module):
             density = sum_edges(harmonics, basis, row, n * k)
         if k > 1:  # (n, k, M, R) to rows ordered component, element
             density = density.reshape(n, k, m, r).transpose(1, 2).reshape(n, m, k * r)
-        return self.mix.scaled(density, density.new_full([1, 1, 1], self.norm), None)
+        return self.mix.scaled(density, density.new_full([1, 1, 1], self.norm), None)[0]
 
 
 class _Convolution(nn.Module):

@@ -10,7 +10,8 @@ namespace mlcalc::ops {
 // F is the signature of a kernel of the operator; one operator for each place this is written in.
 #define MLCALC_CALL(NAME, F, ...)                                                                                \
   [&] {                                                                                                          \
-    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("mlcalc::" NAME, "").typed<decltype(F)>(); \
+    static const auto op =                                                                                       \
+      c10::Dispatcher::singleton().findSchemaOrThrow("mlcalc::" NAME, "").typed<decltype(F)>();                  \
     return op.call(__VA_ARGS__);                                                                                 \
   }()
 

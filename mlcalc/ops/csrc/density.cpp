@@ -127,7 +127,9 @@ Tensor backward_cpu(const Tensor &gradient, const Tensor &vectors, const Tensor 
     const auto kernels = best<scalar_t>();
     const scalar_t *const pg = g.const_data_ptr<scalar_t>(), *const pv = v.const_data_ptr<scalar_t>();
     scalar_t *const to = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, g.size(0), 16, [&](int64_t begin, int64_t end) { kernels.gradient(f, pg, pv, begin, end, to); });
+    at::parallel_for(0, g.size(0), 16, [&](int64_t begin, int64_t end) {
+      kernels.gradient(f, pg, pv, begin, end, to);
+    });
   });
   return out;
 }
@@ -186,19 +188,24 @@ struct DensityBackward : Function<DensityBackward> {
   {
     const auto saved = context->get_saved_variables();
     const Basis b = kept(context);
-    auto [to_g, to_v] = MLCALC_CALL("density_second", second_cpu, u[0], saved[0], saved[1], saved[2], b.l_max, b.n_radial,
-                                    b.cutoff, b.power);
+    auto [to_g, to_v] = MLCALC_CALL("density_second", second_cpu, u[0], saved[0], saved[1], saved[2], b.l_max,
+                                    b.n_radial, b.cutoff, b.power);
     return {to_g, to_v, Tensor(), Tensor()};
   }
 };
 
+// The number of rows may be a symbol, while a program is traced.
+Tensor density_autograd(const Tensor &vectors, const Tensor &row, c10::SymInt n, int64_t l_max, int64_t n_radial,
+                        double cutoff, int64_t power);
+
 struct DensityForward : Function<DensityForward> {
-  static Tensor forward(AutogradContext *context, const Tensor &vectors, const Tensor &row, int64_t n, const Basis &b)
+  static Tensor forward(AutogradContext *context, const Tensor &vectors, const Tensor &row, const c10::SymInt &n,
+                        const Basis &b)
   {
     context->save_for_backward({vectors, row});
     keep(context, b);
     const at::AutoDispatchBelowADInplaceOrView below;
-    return MLCALC_CALL("density", density_cpu, vectors, row, n, b.l_max, b.n_radial, b.cutoff, b.power);
+    return MLCALC_CALL("density", density_autograd, vectors, row, n, b.l_max, b.n_radial, b.cutoff, b.power);
   }
 
   static variable_list backward(AutogradContext *context, variable_list g)
@@ -208,7 +215,7 @@ struct DensityForward : Function<DensityForward> {
   }
 };
 
-Tensor density_autograd(const Tensor &vectors, const Tensor &row, int64_t n, int64_t l_max, int64_t n_radial,
+Tensor density_autograd(const Tensor &vectors, const Tensor &row, c10::SymInt n, int64_t l_max, int64_t n_radial,
                         double cutoff, int64_t power)
 {
   return DensityForward::apply(vectors, row, n, Basis{l_max, n_radial, cutoff, power});
@@ -248,7 +255,7 @@ std::tuple<Tensor, Tensor> second_autograd(const Tensor &u, const Tensor &g, con
 
 TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 {
-  m.def("density(Tensor vectors, Tensor row, int n, int l_max, int n_radial, float cutoff, int power) -> Tensor");
+  m.def("density(Tensor vectors, Tensor row, SymInt n, int l_max, int n_radial, float cutoff, int power) -> Tensor");
   m.def("density_backward(Tensor g, Tensor vectors, Tensor row, int l_max, int n_radial, float cutoff, int power) "
         "-> Tensor");
   m.def("density_second(Tensor u, Tensor g, Tensor vectors, Tensor row, int l_max, int n_radial, float cutoff, "

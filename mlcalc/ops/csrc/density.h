@@ -30,6 +30,7 @@ struct DensityKernels {
   void (*second)(const Density<T> &, const T *u, const T *g, const T *vectors, int64_t begin, int64_t end, T *y, T *gv);
 };
 
+// The same source compiled for AVX-512, for AVX2 with FMA, and for any processor; all take registers full of edges.
 namespace v4 { template <typename T> DensityKernels<T> density_kernels(bool wide); }
 namespace v3 { template <typename T> DensityKernels<T> density_kernels(bool wide); }
 namespace v1 { template <typename T> DensityKernels<T> density_kernels(bool wide); }

@@ -185,7 +185,8 @@ struct Edges {
     for (int k = 1; k < f.power; ++k) power = power * t;
     const T p = T(f.power), k = T(3.14159265358979323846) / f.cutoff;
     const S slope = (T(-0.5) * p * (p + 1) * (p + 2) / f.cutoff) * (power * (inside * inside));
-    const S on_sine = f.scale * (inverse * (slope - envelope * inverse)), on_cosine = (f.scale * k) * (envelope * inverse);
+    const S on_sine = f.scale * (inverse * (slope - envelope * inverse));
+    const S on_cosine = (f.scale * k) * (envelope * inverse);
     S gr{};
     for (int n = 0; n < f.n_radial; ++n) gr += gb[n].s * (on_sine * sine[n].s + T(n + 1) * (on_cosine * cosine[n].s));
     const S along = gr - inverse * (gx * x + gy * y + gz * z);

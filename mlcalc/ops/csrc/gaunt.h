@@ -30,8 +30,8 @@ struct GauntKernels {
   void (*gradients)(const Product<T> &, const T *g, const T *a, const T *b, int64_t begin, int64_t end, T *ga, T *gb);
 };
 
-// The same source compiled for AVX-512, for AVX2 with FMA, and for any processor; taking numbers one by one, or as many as
-// a register holds.
+// The same source compiled for AVX-512, for AVX2 with FMA, and for any processor; `wide` takes registers full of
+// numbers, otherwise they are taken one by one.
 namespace v4 { template <typename T> GauntKernels<T> gaunt_kernels(bool wide); }
 namespace v3 { template <typename T> GauntKernels<T> gaunt_kernels(bool wide); }
 namespace v1 { template <typename T> GauntKernels<T> gaunt_kernels(bool wide); }

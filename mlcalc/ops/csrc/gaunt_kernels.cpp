@@ -105,6 +105,7 @@ void mean(const Product<T> &p, const T *a, const T *b, int64_t begin, int64_t en
     }
 }
 
+// y = g x, and zero in rows that x has not.
 template <typename T, int B>
 void scale(int64_t rows, int64_t given, int64_t channels, const T *g, const T *x, int64_t stride, T *y)
 {
@@ -149,8 +150,9 @@ void gradients(const Product<T> &p, const T *g, const T *a, const T *b, int64_t 
   if (p.out.order.size() == 1) {
     const int64_t rows_a = static_cast<int64_t>(p.a.order.size()), rows_b = static_cast<int64_t>(p.b.order.size());
     for (int64_t i = begin; i < end; ++i) {
-      scale<T, B>(rows_a, rows_b, p.channels, g + i * p.channels, b + i * p.b_atom, p.b_row, ga + i * rows_a * p.channels);
-      scale<T, B>(rows_b, rows_a, p.channels, g + i * p.channels, a + i * p.a_atom, p.a_row, gb + i * rows_b * p.channels);
+      const T *const gi = g + i * p.channels;
+      scale<T, B>(rows_a, rows_b, p.channels, gi, b + i * p.b_atom, p.b_row, ga + i * rows_a * p.channels);
+      scale<T, B>(rows_b, rows_a, p.channels, gi, a + i * p.a_atom, p.a_row, gb + i * rows_b * p.channels);
     }
     return;
   }

@@ -30,7 +30,8 @@ MixKernels<T> best(int64_t channels)
 
 Maps make_maps(int64_t sets, int64_t degrees, const Tensor &x, int64_t n_out, const Tensor &set)
 {
-  TORCH_CHECK(x.dim() == 3 && x.size(1) == degrees * degrees, "mlcalc::mix: rows ", x.sizes(), " of ", degrees, " degrees");
+  TORCH_CHECK(x.dim() == 3 && x.size(1) == degrees * degrees, "mlcalc::mix: rows ", x.sizes(), " of ", degrees,
+              " degrees");
   Maps maps{degrees - 1, x.size(2), n_out, nullptr};
   if (!set.defined()) {
     TORCH_CHECK(sets == 1, "mlcalc::mix: ", sets, " sets of weights, and not said which");

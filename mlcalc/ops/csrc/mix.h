@@ -22,8 +22,8 @@ struct MixKernels {
   void (*outer)(const Maps &, const T *x, const T *y, int64_t n, int64_t begin, int64_t end, T *w);
 };
 
-// The same source compiled for AVX-512, for AVX2 with FMA, and for any processor; `wide` takes registers full of numbers,
-// otherwise they are taken one by one.
+// The same source compiled for AVX-512, for AVX2 with FMA, and for any processor; `wide` takes registers full of
+// numbers, otherwise they are taken one by one.
 namespace v4 { template <typename T> MixKernels<T> mix_kernels(bool wide); }
 namespace v3 { template <typename T> MixKernels<T> mix_kernels(bool wide); }
 namespace v1 { template <typename T> MixKernels<T> mix_kernels(bool wide); }
