@@ -15,10 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlcalc import compiler, native
-from mlcalc.compiler import version
+from mlcalc.compiler import (
+    cache_root,
+    compiler_version,
+    digest,
+    find_compiler,
+    locked,
+    make_folder,
+    run_compiler,
+    version,
+)
 from mlcalc.errors import CompilerError, MlcalcError, PluginError
 from mlcalc.lammps._wheels import mpich_file, package_folder
+from mlcalc.native import operators_library, operators_path
 
 LIBRARY = "mlcalcplugin.so"
 _PAIR_LIBRARY = "mlcalcpair.so"  # loaded by the other; see lammps_plugin/README.md
@@ -78,7 +87,7 @@ def source_folder() -> Path:
 
 def cache_folder() -> Path:
     """Return where builds of the plugin are kept."""
-    return compiler.cache_root() / "lammps"
+    return cache_root() / "lammps"
 
 
 @dataclass(frozen=True)
@@ -96,11 +105,11 @@ class _Recipe:
     def here(cls, sources: Path | None) -> _Recipe:
         return cls(
             sources=sources or source_folder(),
-            compiler=compiler.find_compiler(),
+            compiler=find_compiler(),
             lammps_headers=package_folder("lammps") / "include" / "lammps",
             mpi_headers=mpich_file("mpi.h").parent,
             torch=package_folder("torch"),
-            operators=native.operators_path(),
+            operators=operators_path(),
         )
 
     def key(self, sources: tuple[str, ...]) -> str:
@@ -108,11 +117,11 @@ class _Recipe:
         parts = [
             *(version(name) for name in ("torch", "lammps", "mpich")),
             *(str(path) for path in (self.compiler, self.lammps_headers, self.mpi_headers, self.torch, self.operators)),
-            compiler.compiler_version(self.compiler),
+            compiler_version(self.compiler),
             *_FLAGS,
         ]
         headers = sorted(self.sources.glob("*.h"))
-        return compiler.digest(parts, [*(self.sources / name for name in sources), *headers])
+        return digest(parts, [*(self.sources / name for name in sources), *headers])
 
     def compile(self, source: str, target: Path) -> None:
         if source in _LAMMPS_SIDE:
@@ -137,7 +146,7 @@ class _Recipe:
         self._run(["-shared", *map(str, objects), "-o", str(target), *more])
 
     def _run(self, arguments: list[str]) -> None:
-        compiler.run_compiler(self.compiler, arguments, "the LAMMPS plugin")
+        run_compiler(self.compiler, arguments, "the LAMMPS plugin")
 
 
 def build_plugin(force: bool = False, sources: Path | None = None, announce: bool = True) -> Path:
@@ -155,7 +164,7 @@ def build_plugin(force: bool = False, sources: Path | None = None, announce: boo
         LammpsError: LAMMPS or MPICH is not installed.
     """
     try:
-        native.operators_library(announce)
+        operators_library(announce)
         return _build(_Recipe.here(sources), force, announce)
     except CompilerError as error:
         raise PluginError(str(error)) from error
@@ -166,8 +175,8 @@ def _build(recipe: _Recipe, force: bool, announce: bool) -> Path:
     library = folder / LIBRARY
     if library.is_file() and not force:
         return library
-    compiler.make_folder(folder)
-    with compiler.locked(folder / "lock"):
+    make_folder(folder)
+    with locked(folder / "lock"):
         if library.is_file() and not force:
             return library
         if announce:
@@ -202,8 +211,8 @@ def plugin_status() -> PluginStatus:
     """Return whether the plugin is there or could be built; changes nothing."""
     library, problem, found = Path(), "", ""
     try:
-        name = compiler.find_compiler()
-        found = f"{name} {compiler.compiler_version(name)}"
+        name = find_compiler()
+        found = f"{name} {compiler_version(name)}"
         library = cache_folder() / _Recipe.here(None).key(SOURCES) / LIBRARY
     except MlcalcError as error:
         problem = str(error)

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import torch
 
-from mlcalc import native
 from mlcalc.errors import CompilerError
+from mlcalc.native import enabled, operators_library
 
 
 @lru_cache(maxsize=1)
@@ -18,10 +18,10 @@ def native_operators() -> bool:
     They are not with ``MLCALC_OPS=0`` and where there is no C++ compiler, which is warned of: everything works as it
     does with them, slower.
     """
-    if not native.enabled():
+    if not enabled():
         return False
     try:
-        torch.ops.load_library(str(native.operators_library()))
+        torch.ops.load_library(str(operators_library()))
     except CompilerError as error:
         warnings.warn(f"plain torch instead of compiled operators, which is slower: {error}", stacklevel=2)
         return False

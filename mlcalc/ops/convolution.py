@@ -138,7 +138,7 @@ def interpolate(table: Tensor, cutoff: float, lengths: Tensor) -> Tensor:
 
 def _fake_convolve(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, n: Any, *rest: Any) -> Tensor:
     channels, l_out, _ = rest
-    return x.new_empty(n * _numbers(len(channels), math.isqrt(harmonics.shape[1]) - 1, l_out, channels))
+    return x.new_empty(n * _numbers(len(channels), math.isqrt(int(harmonics.shape[1])) - 1, l_out, channels))
 
 
 def _fake_table(x: Tensor, *rest: Any) -> Tensor:
@@ -151,9 +151,9 @@ def _numbers(degrees: int, l_edge: int, l_out: int, channels: list[int]) -> int:
 
 
 PLAIN: dict[str, Any] = {
-    "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, int n, int[] channels, int l_out, "
-    "Tensor coupling) -> Tensor": plain_convolve,
-    "convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, int n, "
+    "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, "
+    "int l_out, Tensor coupling) -> Tensor": plain_convolve,
+    "convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
     "int[] channels, int l_edge, int l_out, Tensor coupling) -> Tensor": plain_convolve_table,
 }
 FAKES: dict[str, Any] = {

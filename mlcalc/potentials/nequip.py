@@ -118,6 +118,17 @@ class _Convolution(nn.Module):
         self.arriving = [sum(c for c, l3 in reached if l3 == degree) for degree in range(l_out + 1)]
         self.linear = _Linear(self.arriving, channels_out)
 
+    @torch.jit.unused
+    def tabulate(self, basis: _Basis, intervals: int) -> bool:
+        """Make a table; return whether there is anything to read it."""
+        if not self.fused:
+            return False
+        radial = nn.Sequential(basis, copy.deepcopy(self.radial).cpu().double())
+        self.table = Constant(polynomials(radial, basis.cutoff, intervals)).to(self.linear.weights[0])
+        self.cutoff = basis.cutoff
+        self.tabulated = True
+        return True
+
     def forward(
         self, n: int, x: Tensor, edge_index: Tensor, edge_vectors: Tensor, basis: Tensor, harmonics: Tensor
     ) -> List[Tensor]:
@@ -283,16 +294,11 @@ class NequIPNetwork(nn.Module):
 
         It is not where the compiled operators are missing. Weights must not change afterwards.
         """
-        if not all(interaction.convolution.fused for interaction in self.interactions):
-            return False
         basis = copy.deepcopy(self.radial).cpu().double()
         for interaction in self.interactions:
-            convolution = interaction.convolution
-            radial = nn.Sequential(basis, copy.deepcopy(convolution.radial).cpu().double())
-            table = Constant(polynomials(radial, basis.cutoff, intervals))
-            convolution.table = table.to(self.embedding)
-            convolution.cutoff = basis.cutoff
-            convolution.tabulated = True
+            assert isinstance(interaction, _Interaction)
+            if not interaction.convolution.tabulate(basis, intervals):
+                return False
         self.tabulated = True
         return True
 

@@ -255,6 +255,18 @@ std::tuple<Tensor, Tensor> table_backward_cpu(const Tensor &g, const Tensor &x, 
   return {gx, gv};
 }
 
+// Signatures as in the schemas: while a program is traced, the number of nodes is a symbol.
+using ConvolveCall = Tensor(const Tensor &, const Tensor &, const Tensor &, const Tensor &, c10::SymInt, at::IntArrayRef,
+                            int64_t, const Tensor &);
+using ConvolveBackwardCall = std::tuple<Tensor, Tensor, Tensor>(const Tensor &, const Tensor &, const Tensor &,
+                                                                const Tensor &, const Tensor &, c10::SymInt,
+                                                                at::IntArrayRef, int64_t, const Tensor &);
+using TableCall = Tensor(const Tensor &, const Tensor &, const Tensor &, double, const Tensor &, c10::SymInt,
+                         at::IntArrayRef, int64_t, int64_t, const Tensor &);
+using TableBackwardCall = std::tuple<Tensor, Tensor>(const Tensor &, const Tensor &, const Tensor &, const Tensor &,
+                                                     double, const Tensor &, c10::SymInt, at::IntArrayRef, int64_t,
+                                                     int64_t, const Tensor &);
+
 // Through the dispatcher, so that whoever watches it (tracing, profiling) sees the call.
 template <typename F, typename... Args>
 auto call(const char *name, Args &&...args)
@@ -263,7 +275,7 @@ auto call(const char *name, Args &&...args)
 }
 
 struct Settings {
-  int64_t n;
+  c10::SymInt n;
   std::vector<int64_t> channels;
   int64_t l_out;
 
@@ -276,19 +288,19 @@ struct Settings {
 
   static Settings saved(AutogradContext *context)
   {
-    return {context->saved_data["n"].toInt(), context->saved_data["channels"].toIntVector(),
+    return {context->saved_data["n"].toSymInt(), context->saved_data["channels"].toIntVector(),
             context->saved_data["l_out"].toInt()};
   }
 
   Tensor forward(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, const Tensor &coupling) const
   {
-    return call<decltype(convolve_cpu)>("mlcalc::convolve", x, h, w, index, n, channels, l_out, coupling);
+    return call<ConvolveCall>("mlcalc::convolve", x, h, w, index, n, channels, l_out, coupling);
   }
 
   std::tuple<Tensor, Tensor, Tensor> backward(const Tensor &g, const Tensor &x, const Tensor &h, const Tensor &w,
                                               const Tensor &index, const Tensor &coupling) const
   {
-    return call<decltype(convolve_backward_cpu)>("mlcalc::convolve_backward", g, x, h, w, index, n, channels, l_out,
+    return call<ConvolveBackwardCall>("mlcalc::convolve_backward", g, x, h, w, index, n, channels, l_out,
                                                  coupling);
   }
 };
@@ -346,14 +358,14 @@ struct Convolve : Function<Convolve> {
   }
 };
 
-Tensor convolve_autograd(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, int64_t n,
+Tensor convolve_autograd(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, c10::SymInt n,
                          at::IntArrayRef channels, int64_t l_out, const Tensor &coupling)
 {
   return Convolve::apply(x, h, w, index, coupling, Settings{n, channels.vec(), l_out});
 }
 
 std::tuple<Tensor, Tensor, Tensor> convolve_backward_autograd(const Tensor &g, const Tensor &x, const Tensor &h,
-                                                              const Tensor &w, const Tensor &index, int64_t n,
+                                                              const Tensor &w, const Tensor &index, c10::SymInt n,
                                                               at::IntArrayRef channels, int64_t l_out,
                                                               const Tensor &coupling)
 {
@@ -371,7 +383,7 @@ struct ConvolveTable : Function<ConvolveTable> {
     context->saved_data["cutoff"] = cutoff;
     context->saved_data["l_edge"] = l_edge;
     const at::AutoDispatchBelowADInplaceOrView below;
-    return call<decltype(table_cpu)>("mlcalc::convolve_table", x, vectors, table, cutoff, index, settings.n,
+    return call<TableCall>("mlcalc::convolve_table", x, vectors, table, cutoff, index, settings.n,
                                      settings.channels, l_edge, settings.l_out, coupling);
   }
 
@@ -379,7 +391,7 @@ struct ConvolveTable : Function<ConvolveTable> {
   {
     const auto saved = context->get_saved_variables();
     const Settings settings = Settings::saved(context);
-    const auto [gx, gv] = call<decltype(table_backward_cpu)>(
+    const auto [gx, gv] = call<TableBackwardCall>(
       "mlcalc::convolve_table_backward", g[0], saved[0], saved[1], saved[2], context->saved_data["cutoff"].toDouble(),
       saved[3], settings.n, settings.channels, context->saved_data["l_edge"].toInt(), settings.l_out, saved[4]);
     return {gx, gv, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
@@ -387,7 +399,7 @@ struct ConvolveTable : Function<ConvolveTable> {
 };
 
 Tensor table_autograd(const Tensor &x, const Tensor &vectors, const Tensor &table, double cutoff, const Tensor &index,
-                      int64_t n, at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const Tensor &coupling)
+                      c10::SymInt n, at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const Tensor &coupling)
 {
   return ConvolveTable::apply(x, vectors, table, index, coupling, cutoff, l_edge, Settings{n, channels.vec(), l_out});
 }
@@ -399,7 +411,7 @@ struct ConvolveTableBackward : Function<ConvolveTableBackward> {
                                int64_t l_edge, const Settings &settings)
   {
     const at::AutoDispatchBelowADInplaceOrView below;
-    auto [gx, gv] = call<decltype(table_backward_cpu)>("mlcalc::convolve_table_backward", g, x, vectors, table, cutoff,
+    auto [gx, gv] = call<TableBackwardCall>("mlcalc::convolve_table_backward", g, x, vectors, table, cutoff,
                                                        index, settings.n, settings.channels, l_edge, settings.l_out,
                                                        coupling);
     return {gx, gv};
@@ -412,7 +424,7 @@ struct ConvolveTableBackward : Function<ConvolveTableBackward> {
 };
 
 std::tuple<Tensor, Tensor> table_backward_autograd(const Tensor &g, const Tensor &x, const Tensor &vectors,
-                                                   const Tensor &table, double cutoff, const Tensor &index, int64_t n,
+                                                   const Tensor &table, double cutoff, const Tensor &index, c10::SymInt n,
                                                    at::IntArrayRef channels, int64_t l_edge, int64_t l_out,
                                                    const Tensor &coupling)
 {
@@ -425,14 +437,14 @@ std::tuple<Tensor, Tensor> table_backward_autograd(const Tensor &g, const Tensor
 
 TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 {
-  m.def("convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, int n, int[] channels, int l_out, "
+  m.def("convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, int l_out, "
         "Tensor coupling) -> Tensor");
-  m.def("convolve_backward(Tensor g, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, int n, "
+  m.def("convolve_backward(Tensor g, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, "
         "int[] channels, int l_out, Tensor coupling) -> (Tensor, Tensor, Tensor)");
-  m.def("convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, int n, "
+  m.def("convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
         "int[] channels, int l_edge, int l_out, Tensor coupling) -> Tensor");
   m.def("convolve_table_backward(Tensor g, Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, "
-        "int n, int[] channels, int l_edge, int l_out, Tensor coupling) -> (Tensor, Tensor)");
+        "SymInt n, int[] channels, int l_edge, int l_out, Tensor coupling) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
