@@ -15,8 +15,8 @@ from mlcalc.errors import CompilerError
 
 LIBRARY = "libmlcalcops.so"
 _SOURCES = Path(__file__).resolve().parent / "ops" / "csrc"
-_TORCH_SIDE = ("convolution.cpp",)
-_KERNELS = ("convolution_kernels.cpp",)
+_TORCH_SIDE = ("convolution.cpp", "density.cpp", "gaunt.cpp", "mix.cpp")
+_KERNELS = ("convolution_kernels.cpp", "density_kernels.cpp", "gaunt_kernels.cpp", "mix_kernels.cpp")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden")
 # Sums may be contracted to fused multiply-adds, but never reordered: results do not depend on the number of threads.
 _KERNEL_FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno")

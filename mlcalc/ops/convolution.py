@@ -12,14 +12,11 @@ can be differentiated once. C++ does both where it is there; otherwise the funct
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, List
 
 import torch
 from e3nn import o3
-from torch import Tensor, library
-
-from mlcalc.ops._library import native_operators
+from torch import Tensor
 
 MAX_L = 3
 TERMS = 6
@@ -153,32 +150,15 @@ def _numbers(degrees: int, l_edge: int, l_out: int, channels: list[int]) -> int:
     return sum((2 * l3 + 1) * channels[l1] for l1 in range(degrees) for _, l3 in product_paths(l1, l_edge, l_out))
 
 
-@lru_cache(maxsize=1)
-def fused() -> bool:
-    """Register both operators, the first time, and return whether they are the C++ ones."""
-    operators = library.Library("mlcalc", "FRAGMENT")
-    _KEPT.append(operators)
-    if not native_operators():
-        operators.define(
-            "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, "
-            "int l_out, Tensor coupling) -> Tensor"
-        )
-        operators.define(
-            "convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
-            "int[] channels, int l_edge, int l_out, Tensor coupling) -> Tensor"
-        )
-        operators.impl("convolve", plain_convolve, "CompositeImplicitAutograd")
-        operators.impl("convolve_table", plain_convolve_table, "CompositeImplicitAutograd")
-        return False
-    fakes: dict[str, Any] = {
-        "convolve": _fake_convolve,
-        "convolve_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:3]),
-        "convolve_table": _fake_table,
-        "convolve_table_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:2]),
-    }
-    for name, fake in fakes.items():
-        library.register_fake(f"mlcalc::{name}", fake, lib=operators)
-    return True
-
-
-_KEPT: list[library.Library] = []  # registrations go with their library
+PLAIN: dict[str, Any] = {
+    "convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, "
+    "int l_out, Tensor coupling) -> Tensor": plain_convolve,
+    "convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
+    "int[] channels, int l_edge, int l_out, Tensor coupling) -> Tensor": plain_convolve_table,
+}
+FAKES: dict[str, Any] = {
+    "convolve": _fake_convolve,
+    "convolve_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:3]),
+    "convolve_table": _fake_table,
+    "convolve_table_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:2]),
+}

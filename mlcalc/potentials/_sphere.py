@@ -13,40 +13,50 @@ from e3nn import o3
 from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
+from mlcalc.ops import fused
+from mlcalc.ops.gaunt import plain_gaunt
 from mlcalc.potentials._angular import Constant, components
 
 _DEGREES = (3, 5, 7, 9, 11, 15, 17, 19, 21, 23, 29, 31, 35, 41, 47, 53, 59, 65)  # rules with positive weights
 
 
-class Sphere(nn.Module):
-    """Points on the unit sphere that integrate polynomials up to ``degree`` exactly.
+class SphereProduct(nn.Module):
+    """Product of two fields, exact up to the degree that is asked back.
 
     Args:
-        l_max: highest degree of the fields that are put on the points.
-        l_out: highest degree that is asked back.
-        degree: highest degree of the integrand: of the product of fields, plus ``l_out``.
+        l_first: highest degree of the first field.
+        l_second: highest degree of the second field.
+        l_out: highest degree of the product that is asked back.
 
     Raises:
         ValueError: if no rule is known for so high a degree.
     """
 
-    def __init__(self, l_max: int, l_out: int, degree: int) -> None:
+    __constants__ = ("fused",)
+
+    def __init__(self, l_first: int, l_second: int, l_out: int) -> None:
         super().__init__()
+        degree = l_first + l_second + l_out
         rule = next((d for d in _DEGREES if d >= degree), None)
         if rule is None:
             raise ValueError(f"products of degree {degree} on the sphere; at most {_DEGREES[-1]} is known")
         points, weights = lebedev_rule(rule)
+        octant = (points > -1e-9).all(axis=0)  # the others are mirror images of these
+        points = points[:, octant]
+        images = 8.0 / 2.0 ** (points < 1e-9).sum(axis=0)
         harmonics = o3.spherical_harmonics(
-            list(range(l_max + 1)), torch.tensor(points.T.copy()), normalize=False, normalization="component"
+            list(range(max(l_first, l_second, l_out) + 1)),
+            torch.tensor(points.T.copy()),
+            normalize=False,
+            normalization="component",
         )
-        self.values = Constant(harmonics.t().contiguous())  # (M, G)
-        mean = torch.tensor(weights).unsqueeze(1) / (4 * math.pi)
-        self.integrals = Constant(mean * harmonics[:, : components(l_out)])  # (G, M_out)
+        self.rows = components(l_out)
+        self.fused = fused()
+        self.values = Constant(harmonics)  # (P, M)
+        self.weights = Constant(torch.tensor(weights[octant] * images / (8 * 4 * math.pi)))  # (P,)
 
-    def spread(self, features: Tensor) -> Tensor:
-        """Return the values (..., G) at the points of features (..., M)."""
-        return torch.matmul(features, self.values())
-
-    def collect(self, values: Tensor) -> Tensor:
-        """Return the features (..., M_out) of values (..., G): their means against the harmonics."""
-        return torch.matmul(values, self.integrals())
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the product (N, M_out, C) of fields (N, M_first, C) and (N, M_second, C)."""
+        if self.fused and not first.is_cuda:
+            return torch.ops.mlcalc.gaunt(first, second, self.values(), self.weights(), self.rows)
+        return plain_gaunt(first, second, self.values(), self.weights(), self.rows)

@@ -7,15 +7,18 @@ sphere. Radial functions are linear in the basis, as in the atomic cluster expan
 """
 
 import math
-from typing import Dict, Optional
+from itertools import pairwise
+from typing import Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
 
-from mlcalc.ops import exchange  # noqa: F401  (registers mlcalc::exchange)
+from mlcalc.ops import exchange, fused  # noqa: F401  (registers mlcalc::exchange)
+from mlcalc.ops.density import sum_edges
+from mlcalc.ops.mix import plain_mix
 from mlcalc.potentials._angular import Constant, Mix, SphericalHarmonics, components, coupling, paths
 from mlcalc.potentials._radial import BesselBasis
-from mlcalc.potentials._sphere import Sphere
+from mlcalc.potentials._sphere import SphereProduct
 
 
 def _bounded(features: Tensor, bound: float = 4.0) -> Tensor:
@@ -38,68 +41,103 @@ def _descriptors(a: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+class _DegreeMix(Mix):
+    """The same paths for each degree: the linear maps are one operator, with a scale per species if one is given."""
+
+    __constants__ = ("fused",)
+
+    def __init__(self, n_paths: int, l_max: int, channels_in: int, channels_out: int) -> None:
+        super().__init__([n_paths] * (l_max + 1), channels_in, channels_out)
+        self.fused = fused()
+        self.rows_in = components(l_max)
+
+    def scaled(self, x: Tensor, scale: Tensor, species: Optional[Tensor], parts: int = 1) -> List[Tensor]:
+        """Mix the rows of degrees 0 … l_max of x after scaling, by ``scale`` (S, L, C) of species (N,), to equal parts.
+
+        Each part has gradients of its own, which need not be put together first.
+        """
+        weights: List[Tensor] = []
+        for weight in self.weights:
+            weights.append(weight)
+        stacked = scale[:, : len(weights)].unsqueeze(3) * torch.stack(weights)
+        if x.shape[1] > self.rows_in:
+            x = x.narrow(1, 0, self.rows_in)
+        out: List[Tensor] = []
+        for part in stacked.chunk(parts, dim=3):
+            if self.fused and not x.is_cuda:
+                out.append(torch.ops.mlcalc.mix(x, part, species))
+            else:
+                out.append(plain_mix(x, part, species))
+        return out
+
+
 class _BodyOrder(nn.Module):
     """A (N, M, C), scaled per species and degree, to features up to its ``correlation``-th power (N, (l_out+1)², D).
 
     A^(1), A^(2) … are linear combinations of A within each degree; as fields on the sphere their running products,
-    mixed over channels in between, span all products of the harmonics with Gaunt's coefficients.
+    mixed over channels in between, span all products of the harmonics with Gaunt's coefficients. A running product
+    keeps the degrees that still reach an output through the fields that come after it.
     """
-
-    degree: Tensor
 
     def __init__(
         self, n_elements: int, l_max: int, l_out: int, correlation: int, channels: int, channels_out: int
     ) -> None:
         super().__init__()
-        self.channels = channels
         self.rows_out = components(l_out)
-        self.sphere = Sphere(l_max, l_out, correlation * l_max + l_out)
-        self.fields = Mix([1] * (l_max + 1), channels, correlation * channels)
+        self.fields = _DegreeMix(1, l_max, channels, correlation * channels)
         ones = [1] * (l_out + 1)
-        self.linear = Mix(ones, channels, channels_out)
+        self.linear = _DegreeMix(1, l_out, channels, channels_out)
         self.outputs = nn.ModuleList([Mix(ones, channels, channels_out) for _ in range(correlation - 1)])
         self.mixes = nn.Parameter(torch.randn(correlation - 2, channels, channels) / math.sqrt(channels))
         self.species_scale = nn.Parameter(torch.ones(n_elements, l_max + 1, channels))
-        degree = torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])
-        self.register_buffer("degree", degree, False)
+        degrees = [l_max] + [min(k * l_max, (correlation - k) * l_max + l_out) for k in range(2, correlation + 1)]
+        self.products = nn.ModuleList([SphereProduct(before, l_max, after) for before, after in pairwise(degrees)])
         with torch.no_grad():  # fields of order one: every degree the same share of the mean square
             for l, weight in enumerate(self.fields.weights):
                 weight /= math.sqrt((l_max + 1) * (2 * l + 1))
 
     def forward(self, a: Tensor, species: Tensor) -> Tensor:
         """Return the products' linear combination."""
-        a = a * self.species_scale[species][:, self.degree]
-        spread = self.sphere.spread(self.fields(a).transpose(1, 2).contiguous())
-        fields = spread.split(self.channels, dim=1)  # (N, C, G) each
-        total = self.linear(a.narrow(1, 0, self.rows_out))
+        fields = self.fields.scaled(a, self.species_scale, species, len(self.products) + 1)
+        total = self.linear.scaled(a, self.species_scale, species)[0]
         product = fields[0]
-        for k, output in enumerate(self.outputs):
+        for k, (multiply, output) in enumerate(zip(self.products, self.outputs)):  # noqa: B905
             if k > 0:
-                product = torch.matmul(self.mixes[k - 1], product)
-            product = product * fields[k + 1]
-            total = total + output(self.sphere.collect(product).transpose(1, 2))
+                product = torch.matmul(product, self.mixes[k - 1].t())
+            product = multiply(product, fields[k + 1])
+            total = total + output(product.narrow(1, 0, self.rows_out))
         return total
 
 
 class _FirstConvolution(nn.Module):
     """Density of neighbours, radial basis ⊗ harmonics, one per neighbour element, mixed to channels per degree."""
 
-    def __init__(self, n_elements: int, l_max: int, n_radial: int, channels: int, norm: float) -> None:
-        super().__init__()
-        self.n_elements = n_elements
-        self.norm = norm
-        self.mix = Mix([n_elements] * (l_max + 1), n_radial, channels)
+    __constants__ = ("fused",)
 
-    def forward(self, n: int, species: Tensor, edge_index: Tensor, basis: Tensor, harmonics: Tensor) -> Tensor:
-        """Return A (n, M, C) of the first ``n`` atoms."""
-        k, m, r = self.n_elements, harmonics.shape[1], basis.shape[1]
+    def __init__(
+        self, n_elements: int, l_max: int, radial: BesselBasis, n_radial: int, channels: int, norm: float
+    ) -> None:
+        super().__init__()
+        self.fused = fused()
+        self.n_elements = n_elements
+        self.l_max, self.n_radial = l_max, n_radial
+        self.cutoff, self.power = radial.cutoff, radial.power
+        self.norm = norm
+        self.mix = _DegreeMix(n_elements, l_max, n_radial, channels)
+
+    def forward(
+        self, n: int, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, basis: Tensor, harmonics: Tensor
+    ) -> Tensor:
+        """Return A (n, M, C) of the first ``n`` atoms; the compiled operator needs neither basis nor harmonics."""
+        k, m, r = self.n_elements, self.mix.rows_in, self.n_radial
         row = edge_index[0] * k + species[edge_index[1]] if k > 1 else edge_index[0]
-        # One radial function after the other: all of (E, M, R) at once would leave the cache.
-        parts = [harmonics.new_zeros([n * k, m]).index_add(0, row, harmonics * b.unsqueeze(1)) for b in basis.unbind(1)]
-        density = torch.stack(parts, dim=2) * self.norm
+        if self.fused and not edge_vectors.is_cuda:
+            density = torch.ops.mlcalc.density(edge_vectors, row, n * k, self.l_max, r, self.cutoff, self.power)
+        else:
+            density = sum_edges(harmonics, basis, row, n * k)
         if k > 1:  # (n, k, M, R) to rows ordered component, element
-            density = density.reshape(n, k, m, r).transpose(1, 2).reshape(n, m * k, r)
-        return self.mix(density)
+            density = density.reshape(n, k, m, r).transpose(1, 2).reshape(n, m, k * r)
+        return self.mix.scaled(density, density.new_full([1, 1, 1], self.norm), None)[0]
 
 
 class _Convolution(nn.Module):
@@ -153,6 +191,8 @@ class EquivariantNetwork(nn.Module):
         ValueError: if ``layers`` or ``correlation`` is too low, or the degrees of a product are too high.
     """
 
+    __constants__ = ("fused", "layers")
+
     def __init__(
         self,
         n_elements: int,
@@ -170,12 +210,13 @@ class EquivariantNetwork(nn.Module):
         if layers < 1 or correlation < 2:
             raise ValueError(f"layers {layers} and correlation {correlation}: at least 1 and 2 are needed")
         self.layers = layers
+        self.fused = fused()
         self.exchange_width = components(l_hidden) * channels if layers > 1 else 0
         self.n_descriptors = (l_max + 1) * channels
         norm = 1.0 / math.sqrt(avg_neighbors)
         self.harmonics = SphericalHarmonics(l_max)
         self.radial = BesselBasis(cutoff, n_radial)
-        self.first = _FirstConvolution(n_elements, l_max, n_radial, channels, norm)
+        self.first = _FirstConvolution(n_elements, l_max, self.radial, n_radial, channels, norm)
         self.convolutions = nn.ModuleList(
             [_Convolution(l_hidden, l_max, n_radial, channels, norm) for _ in range(layers - 1)]
         )
@@ -192,14 +233,16 @@ class EquivariantNetwork(nn.Module):
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return dimensionless atomic energies; see ``Potential.forward`` for shapes."""
-        lengths = torch.linalg.norm(edge_vectors, dim=1)
-        harmonics = self.harmonics(edge_vectors / lengths.unsqueeze(1))
-        basis = self.radial(lengths)
         n, n_all = species.shape[0], species.shape[0]
         if extra is not None and "owned" in extra:
             n = extra["owned"].shape[0]
         owned = species.narrow(0, 0, n)
-        a = self.first(n, species, edge_index, basis, harmonics)
+        harmonics, basis = edge_vectors, edge_vectors  # nobody looks at these
+        if self.layers > 1 or not self.fused or edge_vectors.is_cuda:
+            lengths = torch.linalg.norm(edge_vectors, dim=1)
+            harmonics = self.harmonics(edge_vectors / lengths.unsqueeze(1))
+            basis = self.radial(lengths)
+        a = self.first(n, species, edge_index, edge_vectors, basis, harmonics)
         energies = a.new_zeros([n])
         embedding = self.embedding
         for product, convolution, readout in zip(self.products, self.convolutions, self.readouts):  # noqa: B905

@@ -67,8 +67,10 @@ class ZBL(Potential):
         if extra is not None and "owned" in extra:
             n = extra["owned"].shape[0]
         pair = species[edge_index[0]] * self.n_elements + species[edge_index[1]]
-        distance = torch.linalg.norm(edge_vectors, dim=1)
-        energy = 0.5 * self.bare(pair, distance) * _switch(distance / self.outer[pair])
+        outer = self.outer[pair]
+        # Beyond its range the switch is zero; so near it no exponential is so small that processors take their time.
+        distance = torch.minimum(torch.linalg.norm(edge_vectors, dim=1), outer)
+        energy = 0.5 * self.bare(pair, distance) * _switch(distance / outer)
         return edge_vectors.new_zeros(n).index_add(0, edge_index[0], energy)
 
     def bare(self, pair: Tensor, distance: Tensor) -> Tensor:
