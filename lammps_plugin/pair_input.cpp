@@ -12,16 +12,19 @@
 #include "pair_mlcalc.h"
 
 #include "committee.h"
+#include "cores.h"
 #include "document.h"
 
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "modify.h"
 #include "utils.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <limits>
@@ -105,6 +108,15 @@ void PairMlcalc::settings(int narg, char **arg)
   asked_for_grades = std::isfinite(grade_stop) || (asked_for_warning && std::isfinite(grade_warn));
 }
 
+// What the user says in OMP_NUM_THREADS or package omp is what LAMMPS has. Else one rank has one thread, as LAMMPS does,
+// and several share the cores of their computer: as many threads as cores on each of them would stand in each other's way.
+void PairMlcalc::settle_threads()
+{
+  int asked = std::getenv("OMP_NUM_THREADS") || modify->get_fix_by_id("package_omp");
+  MPI_Bcast(&asked, 1, MPI_INT, 0, world);
+  threads = asked || comm->nprocs == 1 ? comm->nthreads : mlcalc::cores_per_rank(world);
+}
+
 // End on all ranks, with the message of the first that has one.
 void PairMlcalc::agree(const std::string &problem)
 {
@@ -143,9 +155,10 @@ std::unique_ptr<mlcalc::Committee> PairMlcalc::load(const std::vector<std::strin
   std::unique_ptr<mlcalc::Committee> loaded;
   std::string problem;
   for (const auto &path : paths) same_file_everywhere(path);
+  settle_threads();
   try {
     loaded = std::make_unique<mlcalc::Committee>(paths);
-    mlcalc::Model::Threads threads(comm->nthreads);
+    mlcalc::Model::Threads scope(threads);
     loaded->self_check();
   } catch (const std::exception &exception) {
     problem = exception.what();

@@ -93,6 +93,13 @@ void PairMlcalc::init_style()
     energy_scale = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
   else
     error->all(FLERR, "pair style mlcalc works with units metal and real, not {}", update->unit_style);
+  settle_threads();
+  if (threads != threads_said) {
+    mlcalc::Model::Threads scope(threads);
+    threads_said = threads;
+    if (comm->me == 0)
+      utils::logmesg(lmp, "mlcalc: threads of torch on each rank: {}\n", mlcalc::Model::Threads::now());
+  }
   settle_mode();
   if (bonds_hide_pairs() && comm->me == 0)
     error->warning(FLERR, "pair style mlcalc does not see pairs that special_bonds takes off the neighbor list; use "
@@ -185,7 +192,7 @@ void PairMlcalc::compute(int eflag, int vflag)
     mlcalc::ModelResult result;
     std::string problem;
     try {
-      mlcalc::Model::Threads threads(comm->nthreads);
+      mlcalc::Model::Threads scope(threads);
       result = model->evaluate(graph.nodes_and_edges(), exchanger, inputs);
     } catch (const std::exception &exception) {
       problem = exception.what();

@@ -86,6 +86,7 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   double edges_checked = 0.0;     // on this rank, when memory was last measured
 
   void allocate();
+  void settle_threads();
   void agree(const std::string &problem);
   void same_file_everywhere(const std::string &path);
   std::unique_ptr<mlcalc::Committee> load(const std::vector<std::string> &paths);
@@ -110,6 +111,8 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   std::vector<int> species_of_type;            // index into the model's elements, -1 for NULL
   std::map<std::string, double> inputs;        // per-structure inputs
   double energy_scale = 1.0;                   // LAMMPS energy units per eV
+  int threads = 1;                             // of torch on this rank
+  int threads_said = 0;                        // in the output of LAMMPS
   bool warn_close = false;                     // until a run has been warned of close atoms
   int block = 0;                               // most atoms in one evaluation of a model that can be taken apart; 0: all
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,36 +13,37 @@ from mlcalc.graphs import Graph
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.derivatives import energies_and_gradients
 
-# As in LAMMPS: large enough that the price of a call does not show, small enough for a few hundred MiB.
+# Most atoms at a time, as in LAMMPS: enough that the price of a call does not show, in a few hundred MiB.
 BLOCK = 2048
 
 
 def is_separable(potential: Potential) -> bool:
-    """Whether energies of some atoms need nothing of others but their place: one layer, no exchange, no reverse edges."""
+    """Whether energies of some atoms need no more of others than where they are: one layer, no exchange, no tables."""
     info = potential.info
     return info.layers == 1 and not getattr(potential, "exchange_width", 0) and not info.needs
 
 
 def evaluate(
-    potential: Potential, graph: Graph, outputs: dict[str, Tensor], with_gradients: bool, block: int = BLOCK
+    potential: Potential, graph: Graph, outputs: dict[str, Tensor], with_gradients: bool
 ) -> tuple[Tensor, Tensor]:
     """Return energies (N,) in eV and ∂E/∂r_e (E, 3) in eV/Å, which are empty if not wanted.
+
+    Where the potential allows it, at most ``BLOCK`` atoms are evaluated at a time, in blocks of equal size.
 
     Args:
         potential: the potential.
         graph: one structure in the potential's dtype.
         outputs: its keys name further outputs that are wanted; they become its values, (N,).
         with_gradients: compute the derivative.
-        block: most atoms at a time, where the potential allows it; blocks are of equal size.
     """
-    count = -(-graph.n_atoms // block)
+    count = -(-graph.n_atoms // BLOCK)
     if count <= 1 or not is_separable(potential):
         return _evaluate(potential, graph, outputs, with_gradients)
     energies, gradients = [], []
     parts: dict[str, list[Tensor]] = {name: [] for name in outputs}
     bounds = [graph.n_atoms * k // count for k in range(count + 1)]
     edges = torch.searchsorted(graph.edge_index[0], torch.tensor(bounds, device=graph.edge_index.device)).tolist()
-    for (first, last), (start, end) in zip(zip(bounds, bounds[1:]), zip(edges, edges[1:]), strict=True):
+    for (first, last), (start, end) in zip(pairwise(bounds), pairwise(edges), strict=True):
         wanted = dict(outputs)
         result = _evaluate(potential, _part(graph, first, last, start, end), wanted, with_gradients)
         energies.append(result[0][: last - first])
