@@ -4,7 +4,7 @@ Run ``python benchmarks/speed/scaling.py``; ``--help`` lists the options. Larger
 size costs about the same.
 
 Columns: ``ms`` wall time per atom and step (LAMMPS' loop time, NVE at 300 K, median of repeats), and how many ``times``
-that of the smallest crystal it is; ``cpu`` the share of a processor that LAMMPS got, and ``cpu ms`` its product with the
+that of the smallest crystal it is; ``cpu`` the share of a processor that it got, and ``cpu ms`` its product with the
 wall time, which a busy machine disturbs less; ``MiB`` the most memory that LAMMPS held (its high-water mark);
 ``kB/atom`` by how much it grew since the size before, per atom.
 """
