@@ -39,8 +39,9 @@ constexpr double default_grade_warn = 1.5;
 constexpr double none = std::numeric_limits<double>::infinity();
 // Of the settings in restart files. Those before there was a version begin with a number from 0 to 5.
 constexpr int restart_version = 11;
-// Large enough that the price of a call does not show, small enough to stay within a few hundred MiB.
-constexpr int default_block = 2048;
+// Enough that the price of a call does not show, and few enough that what an evaluation writes is still in the cache when it
+// is read.
+constexpr int default_block = 512;
 
 // "2.13" of "2.13.0", empty if there is no such thing.
 std::string major_minor(const std::string &version)

@@ -13,8 +13,9 @@ from mlcalc.graphs import Graph
 from mlcalc.potentials.base import Potential
 from mlcalc.potentials.derivatives import energies_and_gradients
 
-# Most atoms at a time, as in LAMMPS: enough that the price of a call does not show, in a few hundred MiB.
-BLOCK = 2048
+# Most atoms at a time, as in LAMMPS: enough that the price of a call does not show, and few enough that what an
+# evaluation writes is still in the cache when it is read.
+BLOCK = 512
 
 
 def is_separable(potential: Potential) -> bool:

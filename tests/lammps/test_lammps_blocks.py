@@ -54,7 +54,7 @@ def files(potentials: list[Potential], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("block", ["no", "1", "7", "2048"])
+@pytest.mark.parametrize("block", ["no", "1", "7", "512"])
 def test_same_numbers_for_any_block(
     block: str, ranks: int, files: list[Path], potentials: list[Potential], tmp_path: Path
 ) -> None:
