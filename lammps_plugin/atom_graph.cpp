@@ -179,7 +179,7 @@ void AtomGraph::reverse_images(Pair *pair, double *rows, int row_width)
   own_rows = rows;
   image_rows = rows + static_cast<size_t>(n_local) * width;
   rows_of_atoms = true;
-  comm->reverse_comm(pair, width);
+  comm->reverse_comm(pair, row_width);
 }
 
 int AtomGraph::pack_forward(int n, const int *indices, double *buffer) const
