@@ -90,8 +90,8 @@ def plot(sizes: list[Size], path: Path, title: str) -> None:
         style = {"marker": "o", "label": options or "default"}
         axes[0].plot([s.atoms for s in chosen], [s.ms_per_atom_and_step for s in chosen], **style)
         axes[1].plot([s.atoms for s in chosen], [s.peak_mib for s in chosen], **style)
-    axes[0].set(xlabel="atoms", ylabel="ms per atom and step", xscale="log", ylim=(0, None))
-    axes[1].set(xlabel="atoms", ylabel="MiB", xscale="log", yscale="log")
+    for axis, label in zip(axes, ("ms per atom and step", "MiB"), strict=True):
+        axis.set(xlabel="atoms", ylabel=label, xscale="log", ylim=(0, 1.1 * axis.get_ylim()[1]))
     axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)
