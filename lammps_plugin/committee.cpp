@@ -130,6 +130,13 @@ bool Committee::has_grades() const
   return std::any_of(all.begin(), all.end(), [](const auto &member) { return member.model->has_grades(); });
 }
 
+bool Committee::separable() const
+{
+  return std::all_of(all.begin(), all.end(), [](const auto &member) {
+    return member.model->info().layers == 1 && member.model->info().exchange_width == 0;
+  });
+}
+
 void Committee::self_check()
 {
   for (auto &member : all) naming(member.path, [&] { member.model->self_check(); });

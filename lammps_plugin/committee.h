@@ -50,6 +50,8 @@ class Committee {
   bool has_grades() const;
   // Why layers cannot exchange features, null if they can: the member at fault.
   const Member *without_exchange() const { return silent < all.size() ? &all[silent] : nullptr; }
+  // Whether energies of some atoms need nothing of others but their place: one layer, no exchange.
+  bool separable() const;
   // See Model.
   void self_check();
   ModelResult evaluate(const ModelGraph &, Exchanger *, const std::map<std::string, double> &inputs);

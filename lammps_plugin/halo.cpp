@@ -187,7 +187,7 @@ void PairMlcalc::check_memory()
   std::string problem;
   double bytes = 0.0;
   try {
-    mlcalc::Model::Threads threads(comm->nthreads);
+    mlcalc::Model::Threads scope(threads);
     if (nodes.n_edges > 0) bytes = heap * model->measure_memory(nodes, inputs, sample_edges);
   } catch (const std::exception &exception) {
     problem = std::string("the model failed: ") + exception.what();

@@ -119,6 +119,11 @@ Model::Threads::~Threads()
   if (at::get_num_threads() != before) at::set_num_threads(before);
 }
 
+int Model::Threads::now()
+{
+  return at::get_num_threads();
+}
+
 std::string torch_version()
 {
   return std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +

@@ -79,6 +79,7 @@ class Model {
    public:
     explicit Threads(int number);
     ~Threads();
+    static int now();
 
    private:
     int before;

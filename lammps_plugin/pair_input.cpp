@@ -12,16 +12,19 @@
 #include "pair_mlcalc.h"
 
 #include "committee.h"
+#include "cores.h"
 #include "document.h"
 
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "modify.h"
 #include "utils.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <limits>
@@ -35,7 +38,10 @@ namespace {
 constexpr double default_grade_warn = 1.5;
 constexpr double none = std::numeric_limits<double>::infinity();
 // Of the settings in restart files. Those before there was a version begin with a number from 0 to 5.
-constexpr int restart_version = 10;
+constexpr int restart_version = 11;
+// Enough that the price of a call does not show, and few enough that what an evaluation writes is still in the cache when it
+// is read.
+constexpr int default_block = 512;
 
 // "2.13" of "2.13.0", empty if there is no such thing.
 std::string major_minor(const std::string &version)
@@ -59,6 +65,7 @@ void PairMlcalc::settings(int narg, char **arg)
   timing = asked_for_grades = false;
   mode = Mode::automatic;
   halo_memory = edges_checked = 0.0;
+  block = default_block;
   inputs.clear();
   grade_warn = default_grade_warn;
   grade_stop = deviation_warn = deviation_stop = none;
@@ -84,17 +91,31 @@ void PairMlcalc::settings(int narg, char **arg)
       halo_memory = utils::numeric(FLERR, arg[k + 1], false, lmp);
       if (!(halo_memory > 0.0)) error->all(FLERR, "pair_style mlcalc: halo_memory must be a positive number of GiB");
       k += 2;
+    } else if (key == "block" && k + 1 < narg) {
+      block = strcmp(arg[k + 1], "no") == 0 ? 0 : utils::inumeric(FLERR, arg[k + 1], false, lmp);
+      if (block < (strcmp(arg[k + 1], "no") == 0 ? 0 : 1))
+        error->all(FLERR, "pair_style mlcalc: block must be a positive number of atoms or 'no'");
+      k += 2;
     } else if (key == "input" && k + 2 < narg) {
       inputs[arg[k + 1]] = utils::numeric(FLERR, arg[k + 2], false, lmp);
       k += 3;
     } else
       error->all(FLERR,
                  "pair_style mlcalc: unknown or incomplete option '{}'; options are 'exchange', 'halo', 'auto', 'halo_memory "
-                 "GIB', 'timing yes|no', 'grade_warn|grade_stop VALUE|no', 'deviation_warn|deviation_stop VALUE|no' and "
-                 "'input NAME VALUE'. The model file goes to pair_coeff.",
+                 "GIB', 'block ATOMS|no', 'timing yes|no', 'grade_warn|grade_stop VALUE|no', 'deviation_warn|deviation_stop "
+                 "VALUE|no' and 'input NAME VALUE'. The model file goes to pair_coeff.",
                  key);
   }
   asked_for_grades = std::isfinite(grade_stop) || (asked_for_warning && std::isfinite(grade_warn));
+}
+
+// What the user says in OMP_NUM_THREADS or package omp is what LAMMPS has. Else one rank has one thread, as LAMMPS does,
+// and several share the cores of their computer: as many threads as cores on each of them would stand in each other's way.
+void PairMlcalc::settle_threads()
+{
+  int asked = std::getenv("OMP_NUM_THREADS") || modify->get_fix_by_id("package_omp");
+  MPI_Bcast(&asked, 1, MPI_INT, 0, world);
+  threads = asked || comm->nprocs == 1 ? comm->nthreads : mlcalc::cores_per_rank(world);
 }
 
 // End on all ranks, with the message of the first that has one.
@@ -135,9 +156,10 @@ std::unique_ptr<mlcalc::Committee> PairMlcalc::load(const std::vector<std::strin
   std::unique_ptr<mlcalc::Committee> loaded;
   std::string problem;
   for (const auto &path : paths) same_file_everywhere(path);
+  settle_threads();
   try {
     loaded = std::make_unique<mlcalc::Committee>(paths);
-    mlcalc::Model::Threads threads(comm->nthreads);
+    mlcalc::Model::Threads scope(threads);
     loaded->self_check();
   } catch (const std::exception &exception) {
     problem = exception.what();
@@ -246,7 +268,8 @@ void PairMlcalc::read_restart(FILE *file)
 void PairMlcalc::write_restart_settings(FILE *file)
 {
   const auto put = [&](const void *from, size_t bytes) { fwrite(from, 1, bytes, file); };
-  const int numbers[] = {restart_version, timing, static_cast<int>(mode), asked_for_grades, static_cast<int>(inputs.size())};
+  const int numbers[] = {restart_version, timing, static_cast<int>(mode), asked_for_grades, block,
+                         static_cast<int>(inputs.size())};
   put(numbers, sizeof(numbers));
   for (const auto &input : inputs) {
     const int length = static_cast<int>(input.first.size());
@@ -266,7 +289,7 @@ void PairMlcalc::read_restart_settings(FILE *file)
     if (comm->me == 0) utils::sfread(FLERR, to, 1, bytes, file, nullptr, error);
     MPI_Bcast(to, static_cast<int>(bytes), MPI_BYTE, 0, world);
   };
-  int version, numbers[4];
+  int version, numbers[5];
   get(&version, sizeof(version));
   if (version != restart_version)
     error->all(FLERR,
@@ -277,8 +300,9 @@ void PairMlcalc::read_restart_settings(FILE *file)
   timing = numbers[0] != 0;
   mode = static_cast<Mode>(numbers[1]);
   asked_for_grades = numbers[2] != 0;
+  block = numbers[3];
   inputs.clear();
-  for (int k = 0; k < numbers[3]; ++k) {
+  for (int k = 0; k < numbers[4]; ++k) {
     int length;
     get(&length, sizeof(length));
     std::string name(length, ' ');

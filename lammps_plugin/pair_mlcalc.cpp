@@ -37,6 +37,12 @@ constexpr double overlap_distance = 0.1;
 // Below this fraction of the closest pair in the training data a network extrapolates.
 constexpr double close_fraction = 0.8;
 
+std::string name_pair(tagint a, tagint b)
+{
+  return a == b ? fmt::format("atom ID {} and its own image", a)
+                : fmt::format("atom IDs {} and {}", std::min(a, b), std::max(a, b));
+}
+
 }    // namespace
 
 PairMlcalc::PairMlcalc(LAMMPS *lmp) : Pair(lmp), graph(lmp)
@@ -87,6 +93,13 @@ void PairMlcalc::init_style()
     energy_scale = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
   else
     error->all(FLERR, "pair style mlcalc works with units metal and real, not {}", update->unit_style);
+  settle_threads();
+  if (threads != threads_said) {
+    mlcalc::Model::Threads scope(threads);
+    threads_said = threads;
+    if (comm->me == 0)
+      utils::logmesg(lmp, "mlcalc: threads of torch on each rank: {}\n", mlcalc::Model::Threads::now());
+  }
   settle_mode();
   if (bonds_hide_pairs() && comm->me == 0)
     error->warning(FLERR, "pair style mlcalc does not see pairs that special_bonds takes off the neighbor list; use "
@@ -100,6 +113,8 @@ void PairMlcalc::init_style()
   force->pair->comm_forward = MAX(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = MAX(force->pair->comm_reverse, comm_reverse);
   graph.forget();
+  timed_steps = 0;
+  edge_time = model_time = exchange_time = tally_time = 0.0;
   warn_close = model->info().min_distance > 0.0;
   warn_grade = model->has_grades() && std::isfinite(grade_warn);
   warn_deviation = std::isfinite(deviation_warn);
@@ -113,69 +128,86 @@ double PairMlcalc::init_one(int i, int j)
 
 /* ---------------------------------------------------------------------- one step */
 
-// This rank's closest pair must not overlap; the first step of a run at which the closest pair of all ranks is closer
-// than the potential knows gets a warning.
-void PairMlcalc::check_distance()
+// A model that looks no farther than its edges can take atoms a block at a time, so that what it needs beside them is
+// bounded. Blocks are of equal size, since each call has its price.
+int64_t PairMlcalc::blocks() const
 {
-  const double distance = graph.closest;
-  const int i = graph.closest_i, j = graph.closest_j;
-  const auto pair = [](tagint a, tagint b) {
-    return a == b ? fmt::format("atom ID {} and its own image", a)
-                  : fmt::format("atom IDs {} and {}", std::min(a, b), std::max(a, b));
-  };
-  if (distance < overlap_distance)
+  return block > 0 && model->separable() ? MAX(1, (graph.n_atoms() + block - 1) / block) : 1;
+}
+
+// This rank's closest pair must not overlap.
+void PairMlcalc::check_overlap()
+{
+  if (graph.closest < overlap_distance)
     stop(fmt::format("{} are on top of each other ({:.4f} Angstrom) at step {}: remove duplicates (also across a "
                      "periodic boundary), or check the units of the positions and the time step",
-                     pair(atom->tag[i], atom->tag[j]), distance, update->ntimestep));
+                     name_pair(atom->tag[graph.closest_i], atom->tag[graph.closest_j]), graph.closest,
+                     update->ntimestep));
+}
+
+// The first step of a run at which the closest pair of all ranks is closer than the potential knows gets a warning.
+void PairMlcalc::check_distance()
+{
   if (!warn_close) return;
   const double known = model->info().min_distance;
-  OnRank mine = {distance, comm->me}, least;
+  OnRank mine = {graph.closest, comm->me}, least;
   MPI_Allreduce(&mine, &least, 1, MPI_DOUBLE_INT, MPI_MINLOC, world);
   if (least.value >= close_fraction * known) return;
   warn_close = false;
   tagint tags[2] = {0, 0};
   if (comm->me == least.rank) {
-    tags[0] = atom->tag[i];
-    tags[1] = atom->tag[j];
+    tags[0] = atom->tag[graph.closest_i];
+    tags[1] = atom->tag[graph.closest_j];
   }
   MPI_Bcast(tags, 2, MPI_LMP_TAGINT, least.rank, world);
   if (comm->me == 0)
     error->warning(FLERR,
                    "pair mlcalc: {} are {:.4f} Angstrom apart at step {}, the closest pair in training {:.4f}: energies "
                    "and forces are extrapolations (one warning per run)",
-                   pair(tags[0], tags[1]), least.value, update->ntimestep, known);
+                   name_pair(tags[0], tags[1]), least.value, update->ntimestep, known);
 }
 
 void PairMlcalc::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
-  const double start = platform::walltime();
+  double now = platform::walltime();
+  const auto lap = [&now] {
+    const double before = now;
+    return (now = platform::walltime()) - before;
+  };
   graph.update(list, species_of_type, model->info().cutoff, hops);
-  check_distance();
+  begin_trust();
+  auto *const exchanger = comm->nprocs > 1 && hops == 1 && !model->separable() ? this : nullptr;
+  const int64_t n_blocks = blocks(), n_atoms = graph.n_atoms();
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    graph.take(n_atoms * b / n_blocks, n_atoms * (b + 1) / n_blocks);
+    check_overlap();
+    if (b == n_blocks - 1) check_distance();    // all ranks, and as early as the closest pair is known
+    edge_time += lap();
+    if (hops > 1 && !memory_known) {
+      check_memory();
+      lap();
+    }
 
-  const double edges_done = platform::walltime();
-  if (hops > 1 && !memory_known) check_memory();
-  const double model_start = platform::walltime();
-  mlcalc::ModelResult result;
-  std::string problem;
-  try {
-    mlcalc::Model::Threads threads(comm->nthreads);
-    result = model->evaluate(graph.nodes_and_edges(), comm->nprocs > 1 && hops == 1 ? this : nullptr, inputs);
-  } catch (const std::exception &exception) {
-    problem = exception.what();
+    mlcalc::ModelResult result;
+    std::string problem;
+    try {
+      mlcalc::Model::Threads scope(threads);
+      result = model->evaluate(graph.nodes_and_edges(), exchanger, inputs);
+    } catch (const std::exception &exception) {
+      problem = exception.what();
+    }
+    if (!problem.empty()) stop("the model failed: " + problem);
+    model_time += lap();
+
+    tally(result.energies, result.gradients);
+    add_trust(result.grades);
+    tally_time += lap();
   }
-  if (!problem.empty()) stop("the model failed: " + problem);
-
-  const double model_done = platform::walltime();
-  tally(result.energies, result.gradients);
-  if (model->has_grades()) check_grades(result.grades);    // also on ranks without atoms
+  if (model->has_grades()) check_grades();
   check_deviation();
-  if (timing) {
-    ++timed_steps;
-    edge_time += edges_done - start;
-    model_time += model_done - model_start;
-    tally_time += platform::walltime() - model_done;
-  }
+  tally_time += lap();
+  ++timed_steps;
 }
 
 // With r the vector of an edge and g the derivative of the energy with respect to it: the centre feels g, the neighbour
@@ -319,8 +351,6 @@ void PairMlcalc::finish()
                  "mlcalc timing over {} force calls on {} ranks, ms per call (rank mean): edges {:.4f}, model {:.4f}, "
                  "exchange {:.4f}, tally {:.4f}; total {:.6f} ms per atom and call\n",
                  timed_steps, comm->nprocs, mean[0], mean[1], mean[2], mean[3], total / atoms);
-  timed_steps = 0;
-  edge_time = model_time = exchange_time = tally_time = 0.0;
 }
 
 double PairMlcalc::memory_usage()

@@ -86,14 +86,19 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   double edges_checked = 0.0;     // on this rank, when memory was last measured
 
   void allocate();
+  void settle_threads();
   void agree(const std::string &problem);
   void same_file_everywhere(const std::string &path);
   std::unique_ptr<mlcalc::Committee> load(const std::vector<std::string> &paths);
   void check_options(const mlcalc::Committee &);
   std::vector<int> map_types(const mlcalc::Committee &, const std::vector<std::string> &elements);
+  int64_t blocks() const;
+  void check_overlap();
   void check_distance();
   void reserve(PerAtom &);
-  void check_grades(const double *values);
+  void begin_trust();
+  void add_trust(const double *grades_of_nodes);
+  void check_grades();
   void check_deviation();
   void judge(const OnRank &most, int i, double warn_above, double stop_above, bool &warn_once, const char *warning,
              const char *end);
@@ -106,7 +111,10 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   std::vector<int> species_of_type;            // index into the model's elements, -1 for NULL
   std::map<std::string, double> inputs;        // per-structure inputs
   double energy_scale = 1.0;                   // LAMMPS energy units per eV
+  int threads = 1;                             // of torch on this rank
+  int threads_said = 0;                        // in the output of LAMMPS
   bool warn_close = false;                     // until a run has been warned of close atoms
+  int block = 0;                               // most atoms in one evaluation of a model that can be taken apart; 0: all
 
   // extrapolation grades; thresholds are infinite where there is none
   double grade_warn, grade_stop;
@@ -118,7 +126,8 @@ class PairMlcalc : public Pair, private mlcalc::Exchanger {
   double deviation_warn, deviation_stop;
   bool warn_deviation = false;    // as warn_grade
   PerAtom deviations;
-  std::vector<double> force_excess;    // (nodes, models, 3) forces minus their mean
+  std::vector<double> force_excess;    // (images of atoms, models, 3) forces minus their mean
+  std::vector<double> energy_excess;    // (models) energies minus their mean
   double summary[N_SUMMARY] = {};
 
   bool timing = false;

@@ -52,20 +52,45 @@ void PairMlcalc::judge(const OnRank &most, int i, double warn_above, double stop
   if (comm->me == 0) error->warning(FLERR, warning, tag, most.value, unit, update->ntimestep, warn_above);
 }
 
-// Keep grades for those who ask, warn once in a run, stop where the user wants it.
-void PairMlcalc::check_grades(const double *values)
+// Nothing is known of this step.
+void PairMlcalc::begin_trust()
 {
-  reserve(grades);
-  OnRank mine = {0.0, comm->me}, most;
-  int where = 0;
-  for (int64_t n = 0; n < graph.n_owned(); ++n) {
-    const int i = graph.atom_of_node(n);
-    grades.values[i] = values[n];
-    if (values[n] > mine.value) {
-      mine.value = values[n];
-      where = i;
+  if (model->has_grades()) reserve(grades);
+  if (model->size() < 2) return;
+  force_excess.assign(static_cast<size_t>(graph.n_images()) * 3 * model->size(), 0.0);
+  energy_excess.assign(model->size(), 0.0);
+}
+
+// Keep, of the graph just evaluated, the grades of its atoms and members' energies and forces minus their means; forces
+// are gathered at one image of each atom.
+void PairMlcalc::add_trust(const double *grades_of_nodes)
+{
+  if (model->has_grades())
+    for (int64_t n = 0; n < graph.n_owned(); ++n) grades.values[graph.atom_of_node(n)] = grades_of_nodes[n];
+  const int width = 3 * model->size();
+  if (model->size() < 2) return;
+  for (int m = 0; m < model->size(); ++m) energy_excess[m] += model->energy_excess()[m];
+  const double *excess = model->gradient_excess().data();
+  for (int64_t e = 0; e < graph.n_edges(); ++e, excess += width) {
+    double *const centre = &force_excess[static_cast<size_t>(graph.home(graph.centre(e))) * width];
+    double *const neighbour = &force_excess[static_cast<size_t>(graph.home(graph.neighbour(e))) * width];
+    for (int a = 0; a < width; ++a) {
+      centre[a] += excess[a];
+      neighbour[a] -= excess[a];
     }
   }
+}
+
+// Warn of grades once in a run, stop where the user wants it; also on ranks without atoms.
+void PairMlcalc::check_grades()
+{
+  OnRank mine = {0.0, comm->me}, most;
+  int where = 0;
+  for (int i = 0; i < atom->nlocal; ++i)
+    if (grades.values[i] > mine.value) {
+      mine.value = grades.values[i];
+      where = i;
+    }
   MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, world);
   summary[LARGEST_GRADE] = comm->me == 0 ? most.value : 0.0;    // compute pair adds up the ranks
   judge(most, where, grade_warn, grade_stop, warn_grade,
@@ -74,35 +99,25 @@ void PairMlcalc::check_grades(const double *values)
         "pair mlcalc: atom ID {0} has extrapolation grade {1:.3f} at step {3}, above grade_stop {4:g}");
 }
 
-// The same for the standard deviation of the force on each atom over the members. Members' forces minus the mean are
-// gathered by node; what belongs to other ranks' atoms goes to them.
+// The same for the standard deviation of the force on each atom over the members; what they differ by at images of other
+// ranks' atoms goes to them.
 void PairMlcalc::check_deviation()
 {
   const int members = model->size(), width = 3 * members;
   if (members < 2) return;
-  const auto &nodes = graph.nodes_and_edges();
-  force_excess.assign(static_cast<size_t>(nodes.n_nodes) * width, 0.0);
-  const double *excess = model->gradient_excess().data();
-  for (int64_t e = 0; e < nodes.n_edges; ++e, excess += width) {
-    double *const centre = &force_excess[nodes.index[e] * width];
-    double *const neighbour = &force_excess[nodes.index[nodes.stride + e] * width];
-    for (int a = 0; a < width; ++a) {
-      centre[a] += excess[a];
-      neighbour[a] -= excess[a];
-    }
-  }
-  if (comm->nprocs > 1) graph.reverse(this, force_excess.data(), width);
+  if (comm->nprocs > 1) graph.reverse_images(this, force_excess.data(), width);
 
   reserve(deviations);
   OnRank mine = {0.0, comm->me}, most;
   double least = std::numeric_limits<double>::infinity();
   std::vector<double> sums(2, 0.0);    // deviations, atoms, energies of the members minus the mean
-  sums.insert(sums.end(), model->energy_excess().begin(), model->energy_excess().end());
+  sums.insert(sums.end(), energy_excess.begin(), energy_excess.end());
   int where = 0;
-  for (int64_t n = 0; n < graph.n_owned(); ++n) {
+  for (int64_t n = 0; n < graph.n_atoms(); ++n) {
+    const int i = graph.owned_atom(n);
+    const double *const excess = &force_excess[static_cast<size_t>(i) * width];
     double square = 0.0;
-    for (int a = 0; a < width; ++a) square += force_excess[n * width + a] * force_excess[n * width + a];
-    const int i = graph.atom_of_node(n);
+    for (int a = 0; a < width; ++a) square += excess[a] * excess[a];
     const double deviation = deviations.values[i] = energy_scale * std::sqrt(square / members);
     sums[0] += deviation;
     sums[1] += 1.0;

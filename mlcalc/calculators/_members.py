@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlcalc.calculators import _blocks
 from mlcalc.calculators._checks import read_inputs
 from mlcalc.deploy.tables import with_tables
 from mlcalc.errors import SettingsError
 from mlcalc.graphs import Graph, VerletList, species_indices
 from mlcalc.graphs.build import assemble
 from mlcalc.potentials.base import Potential, PotentialInfo
-from mlcalc.potentials.derivatives import energies_and_gradients, forces
+from mlcalc.potentials.derivatives import forces
 
 Source = str | os.PathLike[str] | Potential
 Array = NDArray[np.float64]
@@ -92,6 +93,7 @@ class Members:
             potentials[-1].requires_grad_(False)
             potentials[-1].eval()
         self.potentials: tuple[Potential, ...] = tuple(potentials)
+        self._dtypes = [potential.dtype for potential in potentials]  # each is a walk through all of its parts
         infos = [potential.info for potential in potentials]
         self.info = infos[0] if len(infos) == 1 else combined_info(infos, self.names)
 
@@ -136,20 +138,14 @@ class Members:
     def evaluate(self, now: Evaluation, with_forces: bool) -> None:
         """Fill in energies and grades, and forces and gradients if wanted: one derivative a member."""
         energies, grades, all_forces, all_gradients = [], [], [], []
-        for potential, graph in zip(self.potentials, now.graphs, strict=True):
+        for potential, dtype, graph in zip(self.potentials, self._dtypes, now.graphs, strict=True):
             graded = "grade" in potential.info.outputs
             outputs = {"grade": torch.empty(0, device=self.device)} if graded else {}
-            cast = graph.to(dtype=potential.dtype)
+            values, gradients = _blocks.evaluate(potential, graph.to(dtype=dtype), outputs, with_forces)
             if with_forces:
-                values, gradients = energies_and_gradients(potential, cast, outputs=outputs)
                 gradients = gradients.to(torch.float64)
                 all_gradients.append(gradients)
                 all_forces.append(as_array(forces(gradients, graph.edge_index, graph.n_atoms)))
-            else:
-                with torch.no_grad():
-                    extra = {"batch": cast.batch, **cast.tables, **outputs}
-                    values = potential(cast.species, cast.edge_index, cast.edge_vectors, extra)
-                outputs = {name: extra[name] for name in outputs}
             energies.append(as_array(values))
             grades += [as_array(grade) for grade in outputs.values()]
         now.energies = np.stack(energies)

@@ -14,7 +14,6 @@ from ase.calculators.calculator import (
     Parameters,
     PropertyNotImplementedError,
     all_changes,
-    compare_atoms,
     equal,
     external_calculators,
     register_calculator_class,
@@ -215,10 +214,21 @@ class MLCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last calculation, among what the energy depends on."""
-        changes = list(compare_atoms(self.atoms, atoms, tol=tol, excluded_properties=self.ignored_changes))
-        if self.atoms is not None and any(
-            not equal(self.atoms.info.get(name), atoms.info.get(name)) for name in self.info.inputs
-        ):
+        before = self.atoms
+        if before is None:
+            return list(all_changes)
+        # Not ase's compare_atoms: it takes a tenth of a millisecond, and is called for every property.
+        changes = [
+            name
+            for name, old, new in (
+                ("positions", before.positions, atoms.positions),
+                ("numbers", before.numbers, atoms.numbers),
+                ("cell", before.cell.array, atoms.cell.array),
+                ("pbc", before.pbc, atoms.pbc),
+            )
+            if _differ(old, new, tol)
+        ]
+        if any(not equal(before.info.get(name), atoms.info.get(name)) for name in self.info.inputs):
             changes.append("info")
         return changes
 
@@ -322,6 +332,14 @@ class MLCalculator(Calculator):
             if now.gradients:
                 own["force_deviation"] = _force_deviation(now.forces)
         return own
+
+
+def _differ(old: NDArray[Any], new: NDArray[Any], tol: float) -> bool:
+    if old.shape != new.shape:
+        return True
+    if old.dtype == bool or tol == 0.0:
+        return not np.array_equal(old, new)
+    return not bool((np.abs(new - old) <= tol).all())  # NaN differs from everything
 
 
 def _force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -61,11 +61,26 @@ def edge_vectors(positions: Floats, cell: Floats, edge_index: Ints, shifts: Ints
     Term by term instead of by a matrix product, whose rounding may depend on the row: an edge and its reverse are then
     exact negatives of each other, so that a cutoff keeps both or none.
     """
-    vectors = positions[edge_index[1]]
-    vectors -= positions[edge_index[0]]
-    image = np.nonzero(shifts.any(axis=1))[0]
-    s = shifts[image].astype(np.float64)
-    vectors[image] += (s[:, :1] * cell[0] + s[:, 1:2] * cell[1]) + s[:, 2:] * cell[2]
+    image = crossing_edges(shifts)
+    return vectors_with_offsets(positions, edge_index, image, offsets(cell, shifts[image]))
+
+
+def crossing_edges(shifts: Ints) -> Ints:
+    """Return which edges (E, 3) end in another image of the cell."""
+    return np.flatnonzero(shifts[:, 0] | shifts[:, 1] | shifts[:, 2])
+
+
+def offsets(cell: Floats, shifts: Ints) -> Floats:
+    """Return S·cell, (E, 3) in Å."""
+    s = shifts.astype(np.float64)
+    return (s[:, :1] * cell[0] + s[:, 1:2] * cell[1]) + s[:, 2:] * cell[2]
+
+
+def vectors_with_offsets(positions: Floats, edge_index: Ints, image: Ints, offset: Floats) -> Floats:
+    """Return ``edge_vectors`` from what does not change while the cell and the list stay."""
+    vectors = np.take(positions, edge_index[1], axis=0)
+    vectors -= np.take(positions, edge_index[0], axis=0)
+    vectors[image] += offset
     return vectors
 
 

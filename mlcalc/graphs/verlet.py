@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcalc.graphs.neighbors import Floats, Ints, candidate_edges, checked, edge_vectors, squared_lengths
+from mlcalc.graphs.neighbors import (
+    Floats,
+    Ints,
+    candidate_edges,
+    checked,
+    crossing_edges,
+    offsets,
+    squared_lengths,
+    vectors_with_offsets,
+)
 
 
 class VerletList:
@@ -44,6 +53,9 @@ class VerletList:
         self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
         self._edge_index: Ints = np.zeros((2, 0), dtype=np.int64)
         self._shifts: Ints = np.zeros((0, 3), dtype=np.int64)
+        self._image: Ints = np.zeros(0, dtype=np.int64)
+        self._offsets: Floats = np.zeros((0, 3))
+        self._offsets_cell: Floats = np.full((3, 3), np.nan)
 
     def update(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Ints, Floats, Ints]:
         """Return the edges of this structure: exactly those of ``neighbor_list``.
@@ -65,12 +77,20 @@ class VerletList:
         if not self._is_complete(positions, cell, pbc):
             self._edge_index, self._shifts = candidate_edges(positions, cell, pbc, self.cutoff + self.skin)
             self._positions, self._cell, self._pbc = positions.copy(), cell, pbc
+            self._image = crossing_edges(self._shifts)
+            self._offsets_cell = np.full((3, 3), np.nan)
             self.rebuilds += 1
-        vectors = edge_vectors(positions, cell, self._edge_index, self._shifts)
+        if not np.array_equal(cell, self._offsets_cell):
+            self._offsets, self._offsets_cell = offsets(cell, self._shifts[self._image]), cell
+        vectors = vectors_with_offsets(positions, self._edge_index, self._image, self._offsets)
         squared = squared_lengths(vectors)
-        keep = np.nonzero(squared < self.cutoff * self.cutoff)[0]
+        keep = np.flatnonzero(squared < self.cutoff * self.cutoff)
         self.squared_lengths = squared[keep]
-        return np.take(self._edge_index, keep, axis=1), vectors[keep], self._shifts[keep]
+        return (
+            np.take(self._edge_index, keep, axis=1),
+            np.take(vectors, keep, axis=0),
+            np.take(self._shifts, keep, axis=0),
+        )
 
     def _is_complete(self, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> bool:
         """Whether the stored list holds every edge within the cutoff (the bound of the class docstring)."""

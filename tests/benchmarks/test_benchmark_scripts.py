@@ -93,3 +93,25 @@ def test_ranks_are_compared(tmp_path: Path) -> None:
         assert r["ms_per_atom_and_step"] > 0.0
         assert r["speed_up"] == pytest.approx(one["ms_per_atom_and_step"] / r["ms_per_atom_and_step"])
     assert (tmp_path / "ranks.png").stat().st_size > 10_000
+
+
+def test_sizes_are_compared(weights: Path, tmp_path: Path) -> None:
+    found = run(
+        "speed/scaling.py",
+        tmp_path / "scaling.json",
+        *("--potential", str(weights), "--sizes", "512", "64", "--steps", "4", "--repeats", "1"),
+        *("--options", "", "block 32", "--plot", str(tmp_path / "scaling.png")),
+    )
+    rows = found["results"]
+    assert [(r["options"], r["atoms"], r["steps"]) for r in rows] == [
+        (options, atoms, steps) for options in ("", "block 32") for atoms, steps in ((64, 4), (512, 1))
+    ]
+    for small, large in (rows[:2], rows[2:]):
+        assert small["times_the_smallest"] == 1.0
+        assert small["kb_per_atom"] is None
+        assert large["times_the_smallest"] == pytest.approx(
+            large["ms_per_atom_and_step"] / small["ms_per_atom_and_step"]
+        )
+        assert large["kb_per_atom"] * 448 == pytest.approx(1024 * (large["peak_mib"] - small["peak_mib"]), abs=200)
+        assert 100 < small["peak_mib"] < 2000
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
