@@ -28,12 +28,16 @@ def enabled() -> bool:
 
 
 def _levels() -> dict[str, tuple[str, ...]]:
-    """Return the processors kernels are compiled for: namespace to flags; which of them runs is decided at run time."""
+    """Return the processors kernels are compiled for: namespace to flags; which of them runs is decided at run time.
+
+    The plainest comes first: of functions that several objects hold, such as those of std::vector, the linker keeps the
+    first copy, and that one must run everywhere.
+    """
     if platform.machine().lower() in {"x86_64", "amd64"}:
         return {
-            "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512", "-DBYTES=64"),
-            "v3": ("-march=x86-64-v3", "-DBYTES=32"),
             "v1": ("-march=x86-64", "-DBYTES=16"),
+            "v3": ("-march=x86-64-v3", "-DBYTES=32"),
+            "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512", "-DBYTES=64"),
         }
     return {"v1": ("-DBYTES=16",)}
 
@@ -107,7 +111,7 @@ def operators_library(announce: bool = True) -> Path:
         if library.is_file():
             return library
         if announce:
-            print("mlcalc: compiling operators, once for this torch (about a minute)", file=sys.stderr, flush=True)
+            print("mlcalc: compiling operators, once for this torch (two minutes)", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch, ThreadPoolExecutor(max_workers=2) as pool:
             commands = recipe.commands(Path(scratch))
             what = "the operators of mlcalc"
