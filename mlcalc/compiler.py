@@ -41,9 +41,17 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file, against other processes."""
-    with path.open("w") as stream:
+    """Hold a lock on a file, against other processes.
+
+    Raises:
+        CompilerError: if that cannot be.
+    """
+    try:
+        stream = path.open("w")
         fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError as error:
+        raise CompilerError(f"cannot lock {path}: {error}; set MLCALC_CACHE to another folder") from error
+    with stream:
         yield  # closing the file releases the lock
 
 

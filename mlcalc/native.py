@@ -44,9 +44,8 @@ def _levels() -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """Everything a build depends on."""
+    """Everything a build depends on. The compiler is no part of it: nodes without one take what another has built."""
 
-    compiler: str
     torch: Path
 
     @classmethod
@@ -54,11 +53,11 @@ class _Recipe:
         torch = compiler.find_package("torch")
         if torch is None:
             raise CompilerError("torch is not installed")
-        return cls(compiler.find_compiler(), torch)
+        return cls(torch)
 
     def key(self) -> str:
         flags = [*_FLAGS, *_KERNEL_FLAGS, *(flag for level in _levels().values() for flag in level)]
-        names = [compiler.version("torch"), str(self.torch), self.compiler, compiler.compiler_version(self.compiler)]
+        names = [compiler.version("torch"), str(self.torch), platform.machine()]
         return compiler.digest([*names, *flags], sorted(_SOURCES.iterdir()))
 
     def commands(self, folder: Path) -> dict[Path, list[str]]:
@@ -67,7 +66,14 @@ class _Recipe:
         for name in _TORCH_SIDE:
             headers = self.torch / "include"
             where = [f"-isystem{path}" for path in (headers, headers / "torch/csrc/api/include")]
-            made[folder / f"{name}.o"] = [*_FLAGS, "-O2", "-DLEVEL=v1", *where, "-c", str(_SOURCES / name)]
+            made[folder / f"{name}.o"] = [
+                *_FLAGS,
+                "-O2",
+                "-D_GLIBCXX_USE_CXX11_ABI=1",
+                *where,
+                "-c",
+                str(_SOURCES / name),
+            ]
         for level, flags in _levels().items():
             for name in _KERNELS:
                 arguments = [*_FLAGS, *_KERNEL_FLAGS, *flags, f"-DLEVEL={level}", "-c", str(_SOURCES / name)]
@@ -86,7 +92,7 @@ def operators_path() -> Path:
     """Return where the library of operators for this installation is or would be.
 
     Raises:
-        CompilerError: no compiler, or no torch.
+        CompilerError: no torch.
     """
     return compiler.cache_root() / "ops" / _Recipe.here().key() / LIBRARY
 
@@ -105,7 +111,7 @@ def operators_library(announce: bool = True) -> Path:
     library = operators_path()
     if library.is_file():
         return library
-    recipe, folder = _Recipe.here(), library.parent
+    recipe, folder, name = _Recipe.here(), library.parent, compiler.find_compiler()
     compiler.make_folder(folder)
     with compiler.locked(folder / "lock"):
         if library.is_file():
@@ -115,8 +121,8 @@ def operators_library(announce: bool = True) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch, ThreadPoolExecutor(max_workers=2) as pool:
             commands = recipe.commands(Path(scratch))
             what = "the operators of mlcalc"
-            list(pool.map(lambda arguments: compiler.run_compiler(recipe.compiler, arguments, what), commands.values()))
+            list(pool.map(lambda arguments: compiler.run_compiler(name, arguments, what), commands.values()))
             finished = Path(scratch) / LIBRARY
-            compiler.run_compiler(recipe.compiler, recipe.link(list(commands), finished), what)
+            compiler.run_compiler(name, recipe.link(list(commands), finished), what)
             finished.replace(library)
     return library

@@ -87,8 +87,7 @@ class Members:
             loaded = load(one, dtype=dtype)
             kind = type(loaded).__name__
             self.names.append(loaded.info.name or kind if isinstance(one, Potential) else os.fspath(one))
-            wanted = loaded.dtype == torch.float32 and device.type == "cpu" if tables is None else tables
-            ready = with_tables(loaded)[0] if wanted else loaded
+            ready = _tabulated(loaded, device, tables)
             potentials.append((copy.deepcopy(ready) if ready is loaded else ready).to(device=device))
             potentials[-1].requires_grad_(False)
             potentials[-1].eval()
@@ -157,6 +156,17 @@ class Members:
 def as_array(tensor: Tensor) -> Array:
     """Return a float64 array on the CPU."""
     return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+
+def _tabulated(potential: Potential, device: torch.device, tables: bool | None) -> Potential:
+    if tables is None:
+        if potential.dtype != torch.float32 or device.type != "cpu":
+            return potential
+        try:
+            return with_tables(potential)[0]
+        except SettingsError:  # the bound is not met: better slow than other than the caller thinks
+            return potential
+    return with_tables(potential)[0] if tables else potential
 
 
 def combined_info(infos: Sequence[PotentialInfo], names: Sequence[str]) -> PotentialInfo:

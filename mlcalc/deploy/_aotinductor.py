@@ -17,6 +17,7 @@ from torch import Tensor
 
 import mlcalc.ops  # noqa: F401  (the program calls mlcalc::exchange)
 from mlcalc.deploy import _document, _instruction_set
+from mlcalc.deploy._operators import register
 from mlcalc.errors import SettingsError
 from mlcalc.files import write_atomic
 from mlcalc.potentials.base import Potential
@@ -142,6 +143,7 @@ def _revive(archive: bytes, document: dict[str, Any]) -> CompiledPotential:
     with tempfile.TemporaryDirectory(prefix="mlcalc-") as folder:
         path = Path(folder) / "model.pt2"
         path.write_bytes(archive)
+        register(document)
         return CompiledPotential(path, document)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import mlcalc.ops  # noqa: F401  (the archive calls mlcalc::exchange)
 from mlcalc.deploy import _document
+from mlcalc.deploy._operators import register
 from mlcalc.errors import SettingsError
 from mlcalc.potentials.base import Potential
 
@@ -64,6 +65,7 @@ class ScriptedPotential(Potential):
 
 
 def _revive(program: bytes, document: dict[str, Any]) -> ScriptedPotential:
+    register(document)
     return ScriptedPotential(torch.jit.load(io.BytesIO(program)), document)
 
 

@@ -11,10 +11,10 @@ import torch
 
 from mlcalc.deploy import _aotinductor, _document, _instruction_set, _torchscript
 from mlcalc.deploy._aotinductor import CompiledPotential
+from mlcalc.deploy._operators import register
 from mlcalc.deploy._reference import Reference
 from mlcalc.deploy._torchscript import ScriptedPotential
 from mlcalc.errors import ModelFileError
-from mlcalc.ops import fused
 from mlcalc.potentials.precision import dtype_name, parse_dtype
 
 _AGAIN = "copy the file again or write a new one with `mlcalc export`"
@@ -46,8 +46,11 @@ def load_model(
         complaint = _mismatch(document, dtype)
         if complaint:
             raise ModelFileError(f"{file}: {complaint}. Export it anew here: {_command(document, dtype)}")
-    if document.get("operators"):
-        fused()  # registers them
+    if not register(document):
+        raise ModelFileError(
+            f"{file}: calls compiled operators, which are not here: set MLCALC_OPS to 1 and install a C++ compiler, or "
+            "use the weights, or a file made with --format torchscript"
+        )
     try:
         potential = (_aotinductor if compiled else _torchscript).read(file, document)
     except ModelFileError:

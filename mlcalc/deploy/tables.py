@@ -70,7 +70,7 @@ def with_tables(potential: Potential, bound: float = BOUND) -> tuple[Potential, 
             return with_intervals(potential, made), made
     raise SettingsError(
         f"radial tables of {_INTERVALS[-1]} intervals change forces by {deviation:.2g} eV/Å, more than the {bound:g} "
-        "allowed; go without them (--no-tables)"
+        "allowed; go without them (--no-tables, tables=False)"
     )
 
 

@@ -209,16 +209,18 @@ def _build(recipe: _Recipe, force: bool, announce: bool) -> Path:
 
 def plugin_status() -> PluginStatus:
     """Return whether the plugin is there or could be built; changes nothing."""
-    library, problem, found = Path(), "", ""
+    library, problem, found, built = Path(), "", "", False
     try:
         name = find_compiler()
         found = f"{name} {compiler_version(name)}"
-        library = cache_folder() / _Recipe.here(None).key(SOURCES) / LIBRARY
+        recipe = _Recipe.here(None)
+        library = cache_folder() / recipe.key(SOURCES) / LIBRARY
+        built = library.is_file() and recipe.operators.is_file()
     except MlcalcError as error:
         problem = str(error)
     return PluginStatus(
         path=str(library) if library.name else "",
-        built=library.is_file(),
+        built=built,
         problem=problem,
         compiler=found,
         torch_version=version("torch"),

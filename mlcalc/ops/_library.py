@@ -22,7 +22,7 @@ def native_operators() -> bool:
         return False
     try:
         torch.ops.load_library(str(operators_library()))
-    except CompilerError as error:
+    except (CompilerError, OSError) as error:  # OSError: it cannot be loaded here
         warnings.warn(f"plain torch instead of compiled operators, which is slower: {error}", stacklevel=2)
         return False
     return True

@@ -5,7 +5,7 @@ degrees (l1, l2, l3) that couples is a path with weights of its own for each cha
 Sums come degree by degree, (n, 2 l3 + 1, channels of all paths to l3), one after the other in one flat tensor.
 
 ``mlcalc::convolve`` takes harmonics and weights of every edge and can be differentiated twice;
-``mlcalc::convolve_table`` works both out on the way, weights from polynomials (see ``mlcalc.potentials.tables``), and
+``mlcalc::convolve_table`` works both out on the way, weights from polynomials (see ``mlcalc.deploy.tables``), and
 can be differentiated once. C++ does both where it is there; otherwise the functions below do.
 """
 
@@ -75,7 +75,7 @@ def plain_convolve(
     start, first, value = 0, 0, 0
     for l1 in range(len(channels)):
         size, c = 2 * l1 + 1, channels[l1]
-        features = sent.narrow(1, start, size * c).reshape(-1, size, c)
+        features = sent.narrow(1, start, size * c).reshape(sent.shape[0], size, c)
         start += size * c
         for l2 in range(l_edge + 1):
             for l3 in range(abs(l1 - l2), min(l1 + l2, l_out) + 1):
@@ -127,13 +127,13 @@ def plain_convolve_table(
 def interpolate(table: Tensor, cutoff: float, lengths: Tensor) -> Tensor:
     """Return the radial weights (E, W) that a table (K, 6, W) gives at lengths (E,) in Å."""
     position = lengths * (table.shape[0] / cutoff)
-    interval = position.detach().floor().clamp(0, table.shape[0] - 1).long()
-    inside = (lengths < cutoff).unsqueeze(1)
+    interval = position.detach().nan_to_num().floor().clamp(0, table.shape[0] - 1).long()
+    outside = (torch.isfinite(lengths) & (lengths >= cutoff)).unsqueeze(1)
     s = (position - interval).unsqueeze(1)
     value = table[interval, TERMS - 1]
     for term in range(TERMS - 2, -1, -1):
         value = value * s + table[interval, term]
-    return torch.where(inside, value, torch.zeros_like(value))
+    return torch.where(outside, torch.zeros_like(value), value)
 
 
 def _fake_convolve(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, n: Any, *rest: Any) -> Tensor:
@@ -158,7 +158,7 @@ PLAIN: dict[str, Any] = {
 }
 FAKES: dict[str, Any] = {
     "convolve": _fake_convolve,
-    "convolve_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:3]),
+    "convolve_backward": lambda g, *inputs: tuple(x.new_empty(x.shape) for x in inputs[:3]),
     "convolve_table": _fake_table,
-    "convolve_table_backward": lambda g, *inputs: tuple(torch.empty_like(x) for x in inputs[:2]),
+    "convolve_table_backward": lambda g, *inputs: tuple(x.new_empty(x.shape) for x in inputs[:2]),
 }

@@ -75,6 +75,6 @@ def _fake(vectors: Tensor, row: Tensor, n: Any, l_max: int, n_radial: int, *rest
 PLAIN: dict[str, Any] = {SCHEMA: plain_density}
 FAKES: dict[str, Any] = {
     "density": _fake,
-    "density_backward": lambda g, vectors, *rest: torch.empty_like(vectors),
-    "density_second": lambda u, g, vectors, *rest: (torch.empty_like(g), torch.empty_like(vectors)),
+    "density_backward": lambda g, vectors, *rest: vectors.new_empty(vectors.shape),
+    "density_second": lambda u, g, vectors, *rest: (g.new_empty(g.shape), vectors.new_empty(vectors.shape)),
 }

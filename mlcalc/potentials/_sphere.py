@@ -57,6 +57,6 @@ class SphereProduct(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the product (N, M_out, C) of fields (N, M_first, C) and (N, M_second, C)."""
-        if self.fused and not first.is_cuda:
+        if self.fused and first.is_cpu:
             return torch.ops.mlcalc.gaunt(first, second, self.values(), self.weights(), self.rows)
         return plain_gaunt(first, second, self.values(), self.weights(), self.rows)

@@ -8,6 +8,8 @@ from typing import Any, Dict, Optional
 import torch
 from torch import Tensor
 
+from mlcalc.ops import fused
+
 
 @dataclass(frozen=True)
 class PotentialInfo:
@@ -76,6 +78,12 @@ class Potential(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights, which is also that of edge vectors and energies."""
         return next(t.dtype for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled potential; the operators it calls may not be registered in this process yet."""
+        super().__setstate__(state)
+        if any(getattr(module, "fused", False) for module in self.modules()):
+            fused()
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None

@@ -64,7 +64,7 @@ class _DegreeMix(Mix):
             x = x.narrow(1, 0, self.rows_in)
         out: List[Tensor] = []
         for part in stacked.chunk(parts, dim=3):
-            if self.fused and not x.is_cuda:
+            if self.fused and x.is_cpu:
                 out.append(torch.ops.mlcalc.mix(x, part, species))
             else:
                 out.append(plain_mix(x, part, species))
@@ -131,7 +131,7 @@ class _FirstConvolution(nn.Module):
         """Return A (n, M, C) of the first ``n`` atoms; the compiled operator needs neither basis nor harmonics."""
         k, m, r = self.n_elements, self.mix.rows_in, self.n_radial
         row = edge_index[0] * k + species[edge_index[1]] if k > 1 else edge_index[0]
-        if self.fused and not edge_vectors.is_cuda:
+        if self.fused and edge_vectors.is_cpu:
             density = torch.ops.mlcalc.density(edge_vectors, row, n * k, self.l_max, r, self.cutoff, self.power)
         else:
             density = sum_edges(harmonics, basis, row, n * k)
@@ -238,7 +238,7 @@ class EquivariantNetwork(nn.Module):
             n = extra["owned"].shape[0]
         owned = species.narrow(0, 0, n)
         harmonics, basis = edge_vectors, edge_vectors  # nobody looks at these
-        if self.layers > 1 or not self.fused or edge_vectors.is_cuda:
+        if self.layers > 1 or not self.fused or not edge_vectors.is_cpu:
             lengths = torch.linalg.norm(edge_vectors, dim=1)
             harmonics = self.harmonics(edge_vectors / lengths.unsqueeze(1))
             basis = self.radial(lengths)

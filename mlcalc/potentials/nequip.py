@@ -9,7 +9,7 @@ import copy
 import itertools
 import math
 from functools import lru_cache
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from e3nn.math import normalize2mom
@@ -135,7 +135,7 @@ class _Convolution(nn.Module):
         """Return features of the first ``n`` atoms from those of all, flat (N, Σ (2 l + 1) C_l)."""
         x = x * (1.0 / self.denominator)
         table = self.coupling()
-        if self.fused and not x.is_cuda:
+        if self.fused and x.is_cpu:
             if self.tabulated:
                 sums = torch.ops.mlcalc.convolve_table(
                     x,
@@ -288,6 +288,13 @@ class NequIPNetwork(nn.Module):
         self.readout = nn.Parameter(torch.randn(channels[0], channels[0] // 2))
         self.energy = nn.Parameter(torch.randn(channels[0] // 2, 1))
 
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.tabulated = False  # tables are of the weights before
+        for interaction in self.interactions:
+            assert isinstance(interaction, _Interaction)
+            interaction.convolution.tabulated = False
+
     @torch.jit.unused
     def tabulate(self, intervals: int) -> bool:
         """Put tables of so many intervals in the place of the radial networks, on the CPU; return whether that is done.
@@ -306,7 +313,7 @@ class NequIPNetwork(nn.Module):
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, extra: Optional[Dict[str, Tensor]] = None
     ) -> Tensor:
         """Return dimensionless atomic energies; see ``Potential.forward`` for shapes."""
-        if self.tabulated and not edge_vectors.is_cuda:  # worked out edge by edge on the way
+        if self.tabulated and edge_vectors.is_cpu:  # worked out edge by edge on the way
             harmonics, basis = edge_vectors, edge_vectors
         else:
             lengths = torch.linalg.norm(edge_vectors, dim=1)

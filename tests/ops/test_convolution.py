@@ -169,6 +169,25 @@ def test_what_does_not_fit_is_an_error() -> None:
         convolve(*inputs, case.sorted, case.n, case.channels, 2, case.coupling[1:])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_left_out(value: float) -> None:
+    case = Case("odd channels", 9)
+    vectors = case.vectors.detach().clone()
+    vectors[4, 1] = value
+    vectors.requires_grad_()
+    out = case.tabulated(torch.ops.mlcalc.convolve_table, case.sorted)(case.x, vectors)
+    assert out.isnan().any()
+    assert torch.autograd.grad(out.sum(), vectors)[0][4].isnan().any()
+    assert case.tabulated(convolution.plain_convolve_table, case.sorted)(case.x, vectors).isnan().any()
+
+
+def test_no_derivative_is_left_out_in_silence() -> None:
+    case = Case("odd channels", 9)
+    case.table.requires_grad_()
+    with pytest.raises(RuntimeError, match="no derivative by its table"):
+        case.tabulated(torch.ops.mlcalc.convolve_table, case.sorted)(case.x, case.vectors)
+
+
 def test_traced_and_scripted_calls_are_the_same() -> None:
     case = Case("two registers", 20, dtype=torch.float32)
     torch.library.opcheck(

@@ -15,4 +15,10 @@ namespace mlcalc::ops {
     return op.call(__VA_ARGS__);                                                                                 \
   }()
 
+// Python may have registered plain operators under these names before the library comes, with LAMMPS: they stay then.
+inline bool is_registered(const char *name)
+{
+  return c10::Dispatcher::singleton().findSchema({name, ""}).has_value();
+}
+
 }  // namespace mlcalc::ops

@@ -10,8 +10,8 @@
 #include <cstdlib>
 #include <tuple>
 
+#include "call.h"
 #include "convolution.h"
-#include "harmonics.h"
 #include "levels.h"
 
 using at::Tensor;
@@ -80,6 +80,8 @@ struct Order {
 
   Order(const Tensor &index, int64_t n, int64_t n_all)
   {
+    TORCH_CHECK(index.dim() == 2 && index.size(0) == 2 && n >= 0, "mlcalc::convolve: edges ", index.sizes(),
+                ", not (2, E), or ", n, " receivers");
     const int64_t count = index.size(1);
     const int64_t *const receiver = index.const_data_ptr<int64_t>(), *const sender = receiver + count;
     first.assign(n + 1, 0);
@@ -116,6 +118,19 @@ struct Problem {
                 shape.n_in, ")");
   }
 };
+
+template <typename T>
+const Kernels<T> &best()
+{
+#if defined(__x86_64__)
+  static const Kernels<T> chosen = level() == 4   ? v4::kernels<T>()
+                                   : level() == 3 ? v3::kernels<T>()
+                                                  : v1::kernels<T>();
+#else
+  static const Kernels<T> chosen = v1::kernels<T>();
+#endif
+  return chosen;
+}
 
 template <typename T>
 Inputs<T> given(const Shape &s, int64_t edges, const Tensor &x, const Tensor &harmonics, const Tensor &weights)
@@ -165,6 +180,8 @@ template <typename T>
 void run_backward(const Problem &problem, const Inputs<T> &inputs, const Tensor &g, Gradients<T> to)
 {
   constexpr int64_t stretch = 64;
+  TORCH_CHECK(g.numel() == problem.n * problem.shape.n_out, "mlcalc::convolve: gradient ", g.sizes(), ", not (",
+              problem.n * problem.shape.n_out, ")");
   const Edges edges = problem.order.edges(problem.index);
   const T *const from = g.const_data_ptr<T>();
   const int64_t n = problem.n, width = problem.shape.n_in, threads = at::get_num_threads();
@@ -315,6 +332,7 @@ struct ConvolveBackward : Function<ConvolveBackward> {
                                const Tensor &w, const Tensor &index, const Tensor &coupling, const Settings &settings)
   {
     context->save_for_backward({g, x, h, w, index, coupling});
+    context->set_materialize_grads(false);
     settings.save(context);
     const at::AutoDispatchBelowADInplaceOrView below;
     auto [gx, gh, gw] = settings.backward(g, x, h, w, index, coupling);
@@ -365,6 +383,7 @@ struct Convolve : Function<Convolve> {
 Tensor convolve_autograd(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, c10::SymInt n,
                          at::IntArrayRef channels, int64_t l_out, const Tensor &coupling)
 {
+  TORCH_CHECK(!coupling.requires_grad(), "mlcalc::convolve has no derivative by its coupling coefficients");
   return Convolve::apply(x, h, w, index, coupling, Settings{n, channels.vec(), l_out});
 }
 
@@ -405,6 +424,8 @@ struct ConvolveTable : Function<ConvolveTable> {
 Tensor table_autograd(const Tensor &x, const Tensor &vectors, const Tensor &table, double cutoff, const Tensor &index,
                       c10::SymInt n, at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const Tensor &coupling)
 {
+  TORCH_CHECK(!coupling.requires_grad() && !table.requires_grad(),
+              "mlcalc::convolve_table has no derivative by its table or coupling coefficients");
   return ConvolveTable::apply(x, vectors, table, index, coupling, cutoff, l_edge, Settings{n, channels.vec(), l_out});
 }
 
@@ -439,8 +460,12 @@ std::tuple<Tensor, Tensor> table_backward_autograd(const Tensor &g, const Tensor
 
 }  // namespace
 
+static bool ours = false;
+
 TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 {
+  if (is_registered("mlcalc::convolve")) return;
+  ours = true;
   m.def("convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, int l_out, "
         "Tensor coupling) -> Tensor");
   m.def("convolve_backward(Tensor g, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, "
@@ -453,6 +478,7 @@ TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 
 TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
 {
+  if (!ours) return;
   m.impl("convolve", convolve_cpu);
   m.impl("convolve_backward", convolve_backward_cpu);
   m.impl("convolve_table", table_cpu);
@@ -461,6 +487,7 @@ TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
 
 TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
 {
+  if (!ours) return;
   m.impl("convolve", convolve_autograd);
   m.impl("convolve_backward", convolve_backward_autograd);
   m.impl("convolve_table", table_autograd);

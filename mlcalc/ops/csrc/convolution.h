@@ -8,6 +8,7 @@
 
 namespace mlcalc::ops {
 
+constexpr int MAX_L = 3;  // highest degree
 constexpr int BLOCK = 32;  // edges of a node that are worked out side by side
 
 struct Path {

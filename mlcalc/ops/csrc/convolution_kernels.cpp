@@ -192,8 +192,9 @@ class Block {
   bool find(T length, Radial<T> &found) const
   {
     const T position = length / inputs.table.step;
-    if (!(position < static_cast<T>(inputs.table.intervals))) return false;
-    const int64_t interval = static_cast<int64_t>(position);
+    if (position >= static_cast<T>(inputs.table.intervals) && std::isfinite(position)) return false;
+    // Of what is not finite nothing is left out: it becomes NaN, for the caller to see.
+    const int64_t interval = std::isfinite(position) ? static_cast<int64_t>(position) : 0;
     const T s = position - static_cast<T>(interval);
     found.row = inputs.table.coefficients + interval * TERMS * shape.n_weights;
     found.power[0] = T(1);

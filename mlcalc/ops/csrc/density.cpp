@@ -253,8 +253,12 @@ std::tuple<Tensor, Tensor> second_autograd(const Tensor &u, const Tensor &g, con
 
 }  // namespace
 
+static bool ours = false;
+
 TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 {
+  if (is_registered("mlcalc::density")) return;
+  ours = true;
   m.def("density(Tensor vectors, Tensor row, SymInt n, int l_max, int n_radial, float cutoff, int power) -> Tensor");
   m.def("density_backward(Tensor g, Tensor vectors, Tensor row, int l_max, int n_radial, float cutoff, int power) "
         "-> Tensor");
@@ -264,6 +268,7 @@ TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 
 TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
 {
+  if (!ours) return;
   m.impl("density", density_cpu);
   m.impl("density_backward", backward_cpu);
   m.impl("density_second", second_cpu);
@@ -271,6 +276,7 @@ TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
 
 TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
 {
+  if (!ours) return;
   m.impl("density", density_autograd);
   m.impl("density_backward", backward_autograd);
   m.impl("density_second", second_autograd);

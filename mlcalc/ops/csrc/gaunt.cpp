@@ -180,20 +180,26 @@ std::tuple<Tensor, Tensor> backward_autograd(const Tensor &g, const Tensor &a, c
 
 }  // namespace
 
+static bool ours = false;
+
 TORCH_LIBRARY_FRAGMENT(mlcalc, m)
 {
+  if (is_registered("mlcalc::gaunt")) return;
+  ours = true;
   m.def("gaunt(Tensor a, Tensor b, Tensor values, Tensor weights, int rows) -> Tensor");
   m.def("gaunt_backward(Tensor g, Tensor a, Tensor b, Tensor values, Tensor weights) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
 {
+  if (!ours) return;
   m.impl("gaunt", gaunt_cpu);
   m.impl("gaunt_backward", backward_cpu);
 }
 
 TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
 {
+  if (!ours) return;
   m.impl("gaunt", gaunt_autograd);
   m.impl("gaunt_backward", backward_autograd);
 }

@@ -6,8 +6,6 @@
 
 namespace mlcalc::ops {
 
-constexpr int MAX_L = 3;
-
 namespace LEVEL {
 
 constexpr double R3 = 1.7320508075688772, R5 = 2.23606797749979, R7 = 2.6457513110645907, R15 = 3.872983346207417;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "levels.h"
+
 namespace mlcalc::ops {
 
 // Numbers that fill so many bytes; as they lie in memory of any alignment.
@@ -19,13 +21,8 @@ struct Vector<T, 0> {
 // The widest registers (64, 32 or 16 bytes) of this processor that rows of so many bytes fill; 0 if there are none.
 inline int widest(int64_t bytes)
 {
-#if defined(__x86_64__)
-  static const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
-                         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  static const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (v4 && bytes % 64 == 0) return 64;
-  if (v3 && bytes % 32 == 0) return 32;
-#endif
+  if (level() == 4 && bytes % 64 == 0) return 64;
+  if (level() >= 3 && bytes % 32 == 0) return 32;
   return bytes % 16 == 0 ? 16 : 0;
 }
 
