@@ -28,21 +28,23 @@ def register(app: typer.Typer) -> None:
             Optional[str], typer.Option(help="Keep only what these need: Si, or Li,Mo. For a family of potentials.")
         ] = None,
         tables: Annotated[
-            bool, typer.Option(help="Tables in the place of radial networks: faster, forces change by a stated bit.")
-        ] = True,
+            Optional[bool],
+            typer.Option(
+                help="Tables in the place of radial networks: faster, forces change by a stated bit. "
+                "Default: in float32."
+            ),
+        ] = None,
     ) -> None:
         """Write a model file (TorchScript or AOTInductor) and check that it reproduces the potential."""
         from mlcalc.deploy import export as write
-        from mlcalc.deploy.tables import BOUND
         from mlcalc.zoo import load
 
         symbols = [symbol.strip() for symbol in elements.split(",")] if elements else None
         options = {"--dtype": dtype, "--format": format, "--march": march, "--elements": elements}
         given = [word for option, value in options.items() if value is not None for word in (option, value)]
-        given += [] if tables else ["--no-tables"]
+        given += [] if tables is None else ["--tables" if tables else "--no-tables"]
         command = shlex.join(["mlcalc", "export", potential, str(out), *given])
-        bound = BOUND if tables else None
-        model = write(load(potential, elements=symbols), out, dtype, format, march, command, bound)
+        model = write(load(potential, elements=symbols), out, dtype, format, march, command, tables)
         info, tolerance = model.info, model.document["reference"]["tolerance"]
         elements_text = ", ".join(info.elements) if len(info.elements) < 10 else f"{len(info.elements)} elements"
         typer.echo(

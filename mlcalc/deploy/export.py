@@ -30,11 +30,12 @@ def export(
     format: str | None = None,
     march: str | None = None,
     command: str = "",
-    tables: float | None = BOUND,
+    tables: bool | None = None,
+    bound: float = BOUND,
 ) -> ScriptedPotential | CompiledPotential:
     """Write a model file for ASE and LAMMPS, atomically, and return it as loaded back and checked.
 
-    Radial networks become tables where compiled operators read them; the file says what that changes.
+    Radial networks become tables where compiled operators read them, in float32; the file says what that changes.
 
     TorchScript programs stay as scripted: freezing would fix the weights' dtype, and ``optimize_for_inference`` drops
     what the derivative with respect to the edge vectors needs. AOTInductor compiles energies and derivative together,
@@ -48,7 +49,8 @@ def export(
         march: of a compiled file, the processor to compile for, as compilers name it (``-march``), ``"native"`` for
             this one. None is ``x86-64-v3``, which every x86-64 processor since 2013 runs, or ``armv8-a``.
         command: the command that makes the file; where a compiled one cannot run, users are told to repeat it.
-        tables: by how much radial tables may change force components, eV/Å; None makes none.
+        tables: whether radial networks become tables; None makes them in float32 and leaves float64 exact.
+        bound: by how much tables may change force components on a reference set, eV/Å.
 
     Raises:
         SettingsError: if an option is another one or does not fit the file's name, the potential cannot be scripted or
@@ -74,8 +76,8 @@ def export(
     rounded = in_dtype(potential, kind)
     exact = in_dtype(rounded, torch.float64)  # before scripting, which takes some modules apart
     made = None
-    if tables is not None:
-        rounded, made = with_tables(rounded, tables)
+    if tables or (tables is None and kind == torch.float32):
+        rounded, made = with_tables(rounded, bound)
         exact = with_intervals(exact, made)
     width, operators = calls(exact)
     compiled: Any

@@ -58,7 +58,7 @@ def test_through_files(tmp_path: Path) -> None:
     """Weights file, model file and the potential itself agree; the licence travels with both."""
     potential = load_published("sevennet-0", "float64")
     save_weights(potential, tmp_path / "s.safetensors")
-    export(potential, tmp_path / "s.pt", tables=None)
+    export(potential, tmp_path / "s.pt")
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.rattle(0.1, seed=1)
     results = []
