@@ -16,8 +16,8 @@ from mlcalc.potentials.nequip import NequIPNetwork
 from mlcalc.potentials.precision import in_dtype
 
 BOUND = 1e-4
-_INTERVALS = (100, 200, 400, 800)
-_STRETCHES = (0.93, 1.0, 1.08)  # of the reference structure
+_INTERVALS = (200, 400, 800)
+_STRETCHES = (0.75, 0.87, 1.0, 1.1)  # of the reference structure
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def with_tables(potential: Potential, bound: float = BOUND) -> tuple[Potential, 
     Args:
         potential: it is not changed.
         bound: largest allowed change of a force component on the reference set, eV/Å: a shaken crystal of all elements,
-            at three densities.
+            at four densities.
 
     Raises:
         SettingsError: if the bound is not positive, or the finest table does not meet it.

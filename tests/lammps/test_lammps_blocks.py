@@ -209,11 +209,11 @@ def peak_mib(cells: int, block: str, folder: Path, file: Path) -> float:
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """Some 400 kB for each atom of a block, and little for others; LAMMPS takes its memory in pieces of 64 MiB."""
+    """Some 65 kB for each atom of a block, and little for others; LAMMPS takes its memory in pieces of 64 MiB."""
     export(load("mlearn", elements=["Si"]), tmp_path / "si.pt", dtype="float64")
     small, large, whole = (
         peak_mib(cells, block, tmp_path / f"{cells}-{block}", tmp_path / "si.pt")
-        for cells, block in ((3, "200"), (6, "200"), (6, "no"))
+        for cells, block in ((3, "200"), (12, "200"), (12, "no"))
     )
     assert large - small < 100.0
     assert whole - large > 300.0

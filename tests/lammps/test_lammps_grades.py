@@ -83,7 +83,7 @@ def test_same_grades_from_a_compiled_file(compiled_pair: tuple[Path, Path], tmp_
 
 def test_warns_once_in_a_run_and_names_the_atom(silicon_file: Path, tmp_path: Path) -> None:
     atoms = bulk("Si", "fcc", a=3.9, cubic=True) * (3, 3, 3)
-    atoms.positions[17] += [0.4, 0, 0]
+    atoms.rattle(0.05, seed=1)  # no two atoms alike
     grades = MLCalculator(silicon_file, grade_warn=None).get_property("extrapolation_grades", atoms)
     worst = int(grades.argmax())
     with pytest.warns(UserWarning, match=rf"atom ID {worst + 1} has extrapolation grade {grades[worst]:.3f} at step 0"):
