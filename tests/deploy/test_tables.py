@@ -23,7 +23,7 @@ from mlcalc.potentials import PotentialInfo, build
 from mlcalc.potentials._tables import polynomials
 from mlcalc.potentials.base import Potential
 
-NETWORK = {"channels": [6, 4, 3], "layers": 2, "radial_hidden": [8], "cutoff_on": 3.5}
+NETWORK = {"channels": [6, 4, 3], "layers": 2, "n_radial": 24, "radial_hidden": [8], "cutoff_on": 3.5}
 
 
 @pytest.fixture
