@@ -364,7 +364,7 @@ FAULTS = (
     Fault(
         "slope of a radial table with the wrong sign",
         "tests/ops/test_convolution.py::test_values_and_gradients[dtype0-15-from scalars]",
-        replace("mlcalc/ops/csrc/convolution_kernels.cpp", "+ along[q] * group.u", "- along[q] * group.u"),
+        replace("mlcalc/ops/csrc/convolution_kernels.cpp", "+ slope * unit;", "- slope * unit;"),
     ),
     Fault(
         "pbc lost on the way to another environment",
