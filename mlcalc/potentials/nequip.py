@@ -296,6 +296,14 @@ class NequIPNetwork(nn.Module):
             interaction.convolution.tabulated = False
 
     @torch.jit.unused
+    def select_species(self, index: List[int]) -> Dict[str, Tensor]:
+        """Return a state for the same network with fewer species: those of ``index``, in that order."""
+        state = self.state_dict()
+        norm = math.sqrt(len(index) / self.embedding.shape[0])  # the embedding is divided by the root of their number
+        state["embedding"] = state["embedding"][index] * norm
+        return state
+
+    @torch.jit.unused
     def tabulate(self, intervals: int) -> bool:
         """Put tables of so many intervals in the place of the radial networks, on the CPU; return whether that is done.
 
