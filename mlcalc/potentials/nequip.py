@@ -151,16 +151,22 @@ class _Convolution(nn.Module):
             else:
                 weights = self.radial(basis)
                 sums = torch.ops.mlcalc.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
-        elif not torch.jit.is_scripting() and cuequivariance.serves(x, self.channels):
-            weights = self.radial(basis)
-            sums = cuequivariance.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
         else:
-            sums = plain_convolve(x, harmonics, self.radial(basis), edge_index, n, self.channels, self.l_out, table)
+            sums = self.elsewhere(x, harmonics, self.radial(basis), edge_index, n, table)
         blocks = sums.split_with_sizes([n * (2 * l + 1) * size for l, size in enumerate(self.arriving)])
         arrived: List[Tensor] = []
         for l, size in enumerate(self.arriving):
             arrived.append(blocks[l].reshape(n, 2 * l + 1, size))
         return self.linear(arrived)
+
+    def elsewhere(
+        self, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, n: int, table: Tensor
+    ) -> Tensor:
+        """Return the sums where the C++ operators are not: in plain torch, on CUDA by cuEquivariance."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (only so does TorchScript leave the rest out)
+            if cuequivariance.serves(x, self.channels):
+                return cuequivariance.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
+        return plain_convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
 
 
 def _flat(features: List[Tensor]) -> Tensor:
