@@ -9,6 +9,8 @@ GENERATORS = ["pyxtal>=1.1"]
 FOUNDATION = ["sevenn>=0.11"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
+# Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
+CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -17,6 +19,7 @@ DOCS = [
     "pymdown-extensions<12; python_version < '3.11'",
 ]
 TEST = [
+    *CUDA,
     *DISPERSION,
     *DOCS,
     *HEAT,
@@ -72,6 +75,7 @@ setup(
         "generators": GENERATORS,
         "dispersion": DISPERSION,
         "heat": HEAT,
+        "cuda": CUDA,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

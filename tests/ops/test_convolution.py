@@ -15,6 +15,7 @@ CASES = {
     "half a register": ([4, 8, 2], 2, 2),
     "two registers": ([32, 16], 1, 2),
     "degree 3": ([2, 1, 3, 4], 3, 3),
+    "features of degree 3": ([3, 3, 3, 3], 1, 3),
     "scalars only": ([5], 0, 0),
     "from scalars": ([6], 3, 3),
     "to scalars": ([4, 3, 2], 2, 0),
