@@ -11,7 +11,6 @@ from lammps_structures import ELEMENTS
 from pair_potential import LennardJones
 
 from mlcalc.deploy import export
-from mlcalc.deploy.tables import with_tables
 from mlcalc.foundation import load_published
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.potentials.registry import build
@@ -19,7 +18,7 @@ from mlcalc.potentials.registry import build
 CUTOFF = 4.0
 
 
-def network(architecture: str, layers: int, scale: float, **settings: int | list[int]) -> Potential:
+def network(architecture: str, layers: int, scale: float, **settings: int) -> Potential:
     """Random weights; reference energies tell elements apart."""
     torch.manual_seed(11)
     info = PotentialInfo(elements=ELEMENTS, cutoff=CUTOFF, layers=layers, name=architecture)
@@ -77,22 +76,6 @@ def sevennet() -> Potential:
 def sevennet_file(sevennet: Potential, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sevennet") / "sevennet-0.pt"
     export(sevennet, path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def tabulated() -> tuple[Potential, Potential]:
-    """Two layers of a gated network: with radial tables, and as it is."""
-    exact = network("nequip", 2, 0.3, channels=[6, 4, 3], radial_hidden=[8])
-    made, tables = with_tables(exact)
-    assert tables is not None
-    return made, exact
-
-
-@pytest.fixture(scope="session")
-def tabulated_file(tabulated: tuple[Potential, Potential], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tables") / "tables.pt"
-    export(tabulated[1], path, tables=True)
     return path
 
 

@@ -24,7 +24,6 @@ STRUCTURES = structures()
 CASES = [("equivariant", name) for name in STRUCTURES]
 CASES += [("schnet", name) for name in ("bulk", "sliver", "half-empty", "one-atom")]
 CASES += [("sevennet-0", name) for name in STRUCTURES]
-CASES += [("tables", name) for name in ("bulk", "sliver", "half-empty", "molecule", "one-atom")]
 # eV/atom, eV/Å, eV. Forces of SevenNet-0 reach 60 eV/Å on these structures.
 ENERGY, FORCE, VIRIAL = 1e-10, 1e-10, 1e-9
 
@@ -40,10 +39,8 @@ def compare(found: LammpsStatic, wanted: dict[str, np.ndarray]) -> None:
 
 
 @pytest.fixture(scope="module")
-def python_results(
-    models: dict[str, Potential], sevennet: Potential, tabulated: tuple[Potential, Potential]
-) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    known = {**models, "sevennet-0": sevennet, "tables": tabulated[0]}
+def python_results(models: dict[str, Potential], sevennet: Potential) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    known = {**models, "sevennet-0": sevennet}
     return {case: python_route(known[case[0]], STRUCTURES[case[1]]) for case in CASES}
 
 
@@ -52,14 +49,13 @@ def lammps_results(
     request: pytest.FixtureRequest,
     model_files: dict[str, Path],
     sevennet_file: Path,
-    tabulated_file: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], LammpsStatic]:
     """All structures in one LAMMPS process per number of ranks."""
     ranks: int = request.param
     base = tmp_path_factory.mktemp(f"ranks{ranks}")
     lines, boxes = [], {}
-    files = {**model_files, "sevennet-0": sevennet_file, "tables": tabulated_file}
+    files = {**model_files, "sevennet-0": sevennet_file}
     for architecture, name in CASES:
         atoms = STRUCTURES[name]
         folder = base / architecture / name
@@ -97,14 +93,6 @@ def test_forces_are_large_against_the_tolerances(
     ]:
         assert np.abs(python_results[case]["forces"]).max() > 1e-2, case
         assert np.abs(python_results[case]["virial"]).max() > 1e-2, case
-
-
-def test_tables_are_what_was_compared(
-    tabulated: tuple[Potential, Potential], python_results: dict[tuple[str, str], dict[str, np.ndarray]]
-) -> None:
-    """They change forces by more than the tolerance above, so a file without them would have failed there."""
-    exact = python_route(tabulated[1], STRUCTURES["bulk"])["forces"]
-    assert 10 * FORCE < np.abs(python_results["tables", "bulk"]["forces"] - exact).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["bulk", "sliver", "slab", "molecule", "one-atom"])
