@@ -2,9 +2,10 @@
 
     MLCALC_DATA=../shared/data python benchmarks/mlearn/cross_validate.py Mo --out cv --json cv-Mo.json
 
-Trains the element's config (or ``--config``) once per fold with that fold taken out (neither for training nor for choosing the epoch),
-and pools the errors on what was taken out, beside the published ones and with bootstrap intervals over frames.
-Interrupted runs resume. ``--untrained`` predicts with what a config starts from, its energies shifted to the labels.
+Trains the element's config (or ``--config``) once per fold with that fold taken out (neither for training nor for
+choosing the epoch), and pools the errors on what was taken out, beside the published ones and with bootstrap intervals
+over frames. Interrupted runs resume. ``--untrained`` predicts with what a config starts from, its energies shifted to
+the labels.
 """
 
 from __future__ import annotations
