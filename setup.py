@@ -9,6 +9,7 @@ GENERATORS = ["pyxtal>=1.1"]
 FOUNDATION = ["sevenn>=0.11"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
+TORCH_SIM = ["torch-sim-atomistic>=0.3; python_version >= '3.11'"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -72,6 +73,7 @@ setup(
         "generators": GENERATORS,
         "dispersion": DISPERSION,
         "heat": HEAT,
+        "torch-sim": TORCH_SIM,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

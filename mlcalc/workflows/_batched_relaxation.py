@@ -13,7 +13,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlcalc.calculators._batch import BatchValues, Entrant
 from mlcalc.calculators.batched import BatchedCalculator, voigt
-from mlcalc.errors import MlcalcError
 from mlcalc.workflows._batched_coordinates import Coordinates
 from mlcalc.workflows._batched_optimizers import Array, BatchedOptimizer
 from mlcalc.workflows._relax_parts import Criteria, RelaxResult, symmetry_error
@@ -109,7 +108,7 @@ class Flight:
             try:
                 work, before = self.asked.begin(structure)
                 item = _Flying(number, work, before, start, self.batch.admit(work))
-            except MlcalcError as error:
+            except Exception as error:  # spglib, pymatgen and constraints have errors of their own
                 self.finish(number, self.asked.failure(error, given(structure)))
                 continue
             edges = _expected_edges(work, self.calculator.info.cutoff)
