@@ -9,7 +9,7 @@ GENERATORS = ["pyxtal>=1.1"]
 FOUNDATION = ["sevenn>=0.11"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
-TORCH_SIM = ["torch-sim-atomistic>=0.3; python_version >= '3.11'"]
+TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -21,6 +21,7 @@ TEST = [
     *DISPERSION,
     *DOCS,
     *HEAT,
+    *TORCH_SIM,
     "ipi>=3.3",
     "matscipy>=1.1",
     "mypy>=1.14",
