@@ -1,4 +1,4 @@
-"""Relaxes the structures of a file in one way and prints what it took, for ``batched.py``; also runs beside torch-sim."""
+"""Relaxes the structures of a file in one way and prints what it took, for ``batched.py``."""
 
 from __future__ import annotations
 

@@ -87,9 +87,7 @@ class Batch:
         """
         return self.admit_numbers(atoms.numbers, atoms.pbc, atoms.info)
 
-    def admit_numbers(
-        self, numbers: NDArray[np.int64], pbc: NDArray[np.bool_], values: Mapping[str, Any]
-    ) -> Entrant:
+    def admit_numbers(self, numbers: NDArray[np.int64], pbc: NDArray[np.bool_], values: Mapping[str, Any]) -> Entrant:
         """Return what ``admit`` does, of atomic numbers (n,), pbc (3,) and per-structure inputs."""
         if len(numbers) == 0:
             raise SettingsError("the structure has no atoms")
@@ -114,7 +112,9 @@ class Batch:
             self._species.append(torch.from_numpy(np.concatenate(species)).to(device))
             self._inputs.append(
                 {
-                    name: torch.tensor([item.inputs[k][name] for item in self._entrants], dtype=torch.float64).to(device)
+                    name: torch.tensor([item.inputs[k][name] for item in self._entrants], dtype=torch.float64).to(
+                        device
+                    )
                     for name in potential.info.inputs
                 }
             )
@@ -185,8 +185,8 @@ class Batch:
             if self.members.device.type == "cuda":
                 torch.cuda.empty_cache()
             return OutOfMemoryError(
-                f"memory ran out on {self.members.device} for {n_edges} edges of one structure: fewer atoms, float32, or "
-                "another device"
+                f"memory ran out on {self.members.device} for {n_edges} edges of one structure: fewer atoms, float32, "
+                "or another device"
             )
         if isinstance(failure, MlcalcError):
             return failure
@@ -200,7 +200,11 @@ class Batch:
         atoms, places = slice(low, high), slice(first, last)
         found: list[tuple[Array, Array, Array, list[Array]]] = []
         for k, (potential, dtype) in enumerate(self.members.pairs()):
-            index, vectors, shifts = (edges.edge_index[:, begin:end] - low, edges.vectors[begin:end], edges.shifts[begin:end])
+            index, vectors, shifts = (
+                edges.edge_index[:, begin:end] - low,
+                edges.vectors[begin:end],
+                edges.shifts[begin:end],
+            )
             if potential.info.cutoff < self.verlet.cutoff:
                 near = torch.nonzero(edges.squared_lengths[begin:end] < potential.info.cutoff**2).flatten()
                 index, vectors, shifts = index[:, near], vectors[near], shifts[near]

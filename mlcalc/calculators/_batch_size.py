@@ -15,8 +15,8 @@ SHARE = 0.8
 class BatchSize:
     """Limit on the edges of one evaluation.
 
-    On a processor the limit is doubled while the time per edge falls. On an accelerator it follows from the memory that an
-    edge took so far and what is free. Running out of memory halves it, for good.
+    On a processor the limit is doubled while the time per edge falls. On an accelerator it follows from the memory that
+    an edge took so far and what is free. Running out of memory halves it, for good.
 
     Args:
         edges: a fixed limit; None finds one.

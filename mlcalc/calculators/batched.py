@@ -38,8 +38,8 @@ class BatchedResult(Record):
         energy_ev: eV; NaN after an error.
         energies_ev: (N,) of the atoms, eV.
         forces_ev_per_ang: (N, 3) eV/Å; None if not asked for.
-        stress_ev_per_ang3: (6,) xx, yy, zz, yz, xz, xy, tension positive, eV/Å³; None unless periodic along three axes, or
-            if not asked for.
+        stress_ev_per_ang3: (6,) xx, yy, zz, yz, xz, xy, tension positive, eV/Å³; None unless periodic along three axes,
+            or if not asked for.
         extrapolation_grades: (N,); None if the potential has none.
         error: class and message of what went wrong; None if nothing did.
     """
@@ -131,9 +131,7 @@ class BatchedCalculator:
         """Return an empty batch of structures that move; what it learns about sizes stays with this calculator."""
         return Batch(self._members, self.skin if skin is None else skin, self._size)
 
-    def compute(
-        self, structures: Sequence[Atoms], *, forces: bool = True, strict: bool = True
-    ) -> list[BatchedResult]:
+    def compute(self, structures: Sequence[Atoms], *, forces: bool = True, strict: bool = True) -> list[BatchedResult]:
         """Return energy, forces and stress of each structure, in the order given.
 
         Args:
@@ -145,8 +143,8 @@ class BatchedCalculator:
             MlcalcError: something is wrong with a structure (its number and the reason are given).
 
         Warns:
-            ExtrapolationWarning: atoms with extrapolation grades above ``grade_warn``, or closer than 0.8 of the closest
-                in training.
+            ExtrapolationWarning: atoms with extrapolation grades above ``grade_warn``, or closer than 0.8 of the
+                closest in training.
         """
         results: list[BatchedResult] = []
         far: list[int] = []
@@ -200,8 +198,8 @@ class BatchedCalculator:
         if close:
             warnings.warn(
                 f"atoms closer than {CLOSE * self.info.min_distance:.2f} Å, {CLOSE:g} of the shortest distance the "
-                f"potential was trained on, in structures {name_atoms(close).partition(' ')[2]}; energies and forces are "
-                "extrapolations",
+                f"potential was trained on, in structures {name_atoms(close).partition(' ')[2]}; energies and forces "
+                "are extrapolations",
                 ExtrapolationWarning,
                 stacklevel=3,
             )

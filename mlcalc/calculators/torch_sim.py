@@ -29,9 +29,9 @@ except ImportError as error:
 class TorchSimModel(ModelInterface):
     """A potential, or a committee, as torch-sim's ``ModelInterface``.
 
-    ``torch_sim.optimize(structures, TorchSimModel("mlearn"), optimizer=…)`` and everything else of torch-sim that takes a
-    model. Energies, forces and stresses are those of ``BatchedCalculator``; stress is zero where not all axes are periodic.
-    Neighbour lists are kept from call to call while the structures are the same ones.
+    ``torch_sim.optimize(structures, TorchSimModel("mlearn"), optimizer=…)`` and everything else of torch-sim that takes
+    a model. Energies, forces and stresses are those of ``BatchedCalculator``; stress is zero where not all axes are
+    periodic. Neighbour lists are kept from call to call while the structures are the same ones.
 
     Args:
         potential: as for ``MLCalculator``.
@@ -58,8 +58,8 @@ class TorchSimModel(ModelInterface):
         self.calculator = BatchedCalculator(potential, dtype, device, skin, max_edges=max_edges)
         if self.calculator.info.inputs:
             raise SettingsError(
-                f"the potential reads {', '.join(self.calculator.info.inputs)}, which states of torch-sim do not hold: use "
-                "BatchedCalculator"
+                f"the potential reads {', '.join(self.calculator.info.inputs)}, which states of torch-sim do not hold: "
+                "use BatchedCalculator"
             )
         self._device = torch.device(device)
         self._dtype = self.calculator.potentials[0].dtype
@@ -88,14 +88,18 @@ class TorchSimModel(ModelInterface):
         )
         cells = np.swapaxes(read("cell").detach().cpu().numpy(), 1, 2).astype(np.float64)
         periodic = read("pbc")
-        pbc = np.array(np.broadcast_to(periodic.cpu().numpy() if isinstance(periodic, Tensor) else periodic, (3,)), bool)
+        pbc = np.array(
+            np.broadcast_to(periodic.cpu().numpy() if isinstance(periodic, Tensor) else periodic, (3,)), bool
+        )
         self._follow(numbers.astype(np.int64), system, len(cells), pbc)
         values = self._batch.evaluate(np.ascontiguousarray(positions, dtype=np.float64), cells)
         for place, error in sorted(values.errors.items()):
             raise type(error)(f"structure {place}: {error}") from error
         stress = np.zeros_like(cells)
         if pbc.all():
-            stress = 0.5 * (values.strain + np.swapaxes(values.strain, 1, 2)) / np.abs(np.linalg.det(cells))[:, None, None]
+            stress = (
+                0.5 * (values.strain + np.swapaxes(values.strain, 1, 2)) / np.abs(np.linalg.det(cells))[:, None, None]
+            )
 
         def put(array: NDArray[np.float64]) -> Tensor:
             return torch.from_numpy(array).to(device=given.device, dtype=given.dtype)

@@ -88,7 +88,9 @@ def register(app: typer.Typer) -> None:
         records = {name: records[name] for name, _ in structures}
         failed = {name: record["result"]["error"] for name, record in records.items() if record["result"].get("error")}
         with atomic_path(out / "relaxed.extxyz") as path:
-            path.write_text("".join((parts / f"{n}.extxyz").read_text(encoding="utf-8") for n in records if n not in failed))
+            path.write_text(
+                "".join((parts / f"{n}.extxyz").read_text(encoding="utf-8") for n in records if n not in failed)
+            )
         results = {name: record["result"] for name, record in records.items()}
         write_json(out / "relax.json", results)
         plot_convergence({name: record["forces"] for name, record in records.items()}, fmax, out / "relax.png")

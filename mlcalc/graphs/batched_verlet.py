@@ -152,7 +152,7 @@ class BatchedVerletList:
             change = self._inverses @ (cells - self._cells)
             finite = np.isfinite(change).all(axis=(1, 2)) & self._known
             change = np.where(finite[:, None, None], change, 0.0)
-            smallest = np.ones(len(cells))
+            smallest: NDArray[np.floating] = np.ones(len(cells))
             if change.any():
                 smallest = np.linalg.svd(np.eye(3) + change, compute_uv=False)[:, -1]
             moved = positions - self._positions - (self._positions[:, None, :] @ change[self.batch])[:, 0]

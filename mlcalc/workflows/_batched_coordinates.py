@@ -1,8 +1,8 @@
-"""What an optimiser moves, for many structures side by side: positions, and cells as ASE's ``FrechetCellFilter`` has them.
+"""What an optimiser moves, for many structures side by side: positions, and cells as in ASE's ``FrechetCellFilter``.
 
-With a deformation gradient F, cell = cell₀·Fᵀ and r_i = F·x_i; the coordinates are x_i and n·U of n atoms, where F = exp(U).
-Forces on them are Fᵀ·f_i and the adjoint of the derivative of exp at U, applied to W·F⁻ᵀ and divided by n, with
-W = −V·(σ + p·1).
+With a deformation gradient F, cell = cell₀·Fᵀ and r_i = F·x_i; the coordinates are x_i and n·U of n atoms, where
+F = exp(U). Forces on them are Fᵀ·f_i and the adjoint of the derivative of exp at U, applied to W·F⁻ᵀ and divided by n,
+with W = −V·(σ + p·1).
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Coordinates:
         whole = Rows(self.counts + 3 * self.free)
         inside = np.arange(len(self.atoms.batch)) - self.atoms.starts[:-1][self.atoms.batch]
         self._atom_rows = whole.starts[:-1][self.atoms.batch] + inside
-        self._cell_rows = (whole.starts[1:, None] - np.arange(3, 0, -1)) if self.free else np.zeros((0, 3), dtype=np.int64)
+        self._cell_rows = (
+            (whole.starts[1:, None] - np.arange(3, 0, -1)) if self.free else np.zeros((0, 3), dtype=np.int64)
+        )
         self._n_rows = int(whole.starts[-1])
 
     def rows(self) -> Array:
@@ -114,7 +116,8 @@ class Coordinates:
             return self._constrain(self.positions, self.cells)
         with np.errstate(all="ignore"):
             log = self._log + change[self._cell_rows] / self.counts[:, None, None]
-            sound = (np.abs(log) < 30.0).all(axis=(1, 2))[:, None, None]  # else a cell that no evaluation will take
+            # Else a cell that no evaluation will take.
+            sound: NDArray[np.bool_] = np.abs(log).max(axis=(1, 2), keepdims=True) < 30.0
             gradient = torch.matrix_exp(torch.from_numpy(np.where(sound, log, 0.0))).numpy()
             gradient = np.where(sound, gradient, np.nan)
             if self.mask is not None:

@@ -1,10 +1,12 @@
 """ASE's optimisers, step by step the same, for many structures side by side.
 
-Coordinates are rows (R, 3): the atoms of each structure and, where its cell is free, three rows of the cell. What ASE takes
-over all rows of one structure, dot products and largest norms, is taken here segment by segment.
+Coordinates are rows (R, 3): the atoms of each structure and, where its cell is free, three rows of the cell. What ASE
+takes over all rows of one structure, dot products and largest norms, is taken here segment by segment.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +45,7 @@ class Rows:
         """Return (B,) the largest norm of a row."""
         return np.sqrt(np.maximum.reduceat((a * a).sum(axis=1), self.starts[:-1]))
 
-    def spread(self, values: Array) -> Array:
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return (R, 1) the value of each row's structure."""
         return values[self.batch, None]
 

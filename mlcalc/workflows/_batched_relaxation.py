@@ -153,7 +153,10 @@ class Flight:
     def _land(self, item: _Flying, b: int, values: BatchValues) -> None:
         work = self.coordinates.settle(b)
         starts = self.coordinates.atoms.starts
-        found: dict[str, Any] = {"energy": float(values.energies[b]), "forces": values.forces[starts[b] : starts[b + 1]]}
+        found: dict[str, Any] = {
+            "energy": float(values.energies[b]),
+            "forces": values.forces[starts[b] : starts[b + 1]],
+        }
         if work.pbc.all():
             found["stress"] = voigt(values.strain[b]) / work.get_volume()
         work.calc = SinglePointCalculator(work, **found)

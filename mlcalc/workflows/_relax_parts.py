@@ -122,7 +122,7 @@ class Criteria:
         return self.pressure_gpa * GPa
 
     def begin(self, structure: Any) -> tuple[Atoms, str | None]:
-        """Return a copy to work on, with the constraint that keeps its symmetry where that is asked for, and its space group.
+        """Return a copy to work on, constrained to its symmetry if that is asked for, and its space group.
 
         Raises:
             WorkflowError: the structure does not suit the options.
@@ -210,7 +210,9 @@ class Criteria:
         formula = result.atoms.get_chemical_formula()
         if not result.converged:
             stress = result.max_stress_residual_gpa
-            text = "" if stress is None else f", stress residual {stress:.3g} GPa (wanted {self.stress_tolerance_gpa:g})"
+            text = (
+                "" if stress is None else f", stress residual {stress:.3g} GPa (wanted {self.stress_tolerance_gpa:g})"
+            )
             warnings.warn(
                 f"relaxation of {formula} NOT converged after {result.steps} steps: largest force "
                 f"{result.max_force_ev_per_ang:.3g} eV/Å (wanted {self.fmax:g}){text}. Raise max_steps or try another "

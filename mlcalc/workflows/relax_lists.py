@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, cast, overload
 
 from ase import Atoms
 
@@ -15,6 +15,35 @@ from mlcalc.workflows._batched_optimizers import OPTIMIZERS
 from mlcalc.workflows._relax_parts import Criteria, RelaxResult
 from mlcalc.workflows._structures import as_atoms
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
+
+P = ParamSpec("P")
+
+
+class TakesLists(Protocol[P]):
+    """A function that relaxes one structure, or each of a list."""
+
+    @overload
+    def __call__(
+        self, atoms: list[Any] | tuple[Any, ...], calculator: Any, *args: P.args, **kwargs: P.kwargs
+    ) -> list[RelaxResult]: ...
+
+    @overload
+    def __call__(self, atoms: Any, calculator: Any, *args: P.args, **kwargs: P.kwargs) -> RelaxResult: ...
+
+
+def takes_lists(single: Callable[Concatenate[Any, Any, P], RelaxResult]) -> TakesLists[P]:
+    """Return a function that gives lists and tuples to ``relax_many`` and all else to ``single``."""
+
+    @wraps(single)
+    def either(atoms: Any, calculator: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        if not isinstance(atoms, list | tuple):
+            return single(atoms, calculator, *args, **kwargs)
+        options: dict[str, Any] = {**kwargs}
+        if options.pop("trajectory", None) is not None or options.pop("log", None) is not None:
+            raise WorkflowError("trajectory and log are files of one structure: relax them one by one, or use progress")
+        return relax_many(atoms, calculator, **options)
+
+    return cast(TakesLists[P], either)
 
 
 def relax_many(
@@ -34,13 +63,13 @@ def relax_many(
 ) -> list[RelaxResult]:
     """Relax structures of any size and kind; each result is that of ``relax`` for the structure alone.
 
-    With a ``BatchedCalculator``, or an ``MLCalculator`` that has no ``grade_stop`` or ``deviation_stop``, and BFGS, FIRE or
-    LBFGS, structures are evaluated together: ASE's optimisers and its ``FrechetCellFilter``, each structure with steps, time
-    steps and history of its own. Who is done leaves, and the next of the list joins. Any other ASE calculator or optimiser
-    works through the list one by one.
+    With a ``BatchedCalculator``, or an ``MLCalculator`` that has no ``grade_stop`` or ``deviation_stop``, and BFGS, FIRE
+    or LBFGS, structures are evaluated together: ASE's optimisers and its ``FrechetCellFilter``, each structure with
+    steps, time steps and history of its own. Who is done leaves, and the next of the list joins. Any other ASE
+    calculator or optimiser works through the list one by one.
 
-    A structure that fails (NaN, an unknown element, atoms on top of each other, …) has a result with ``error`` and leaves the
-    others alone.
+    A structure that fails (NaN, an unknown element, atoms on top of each other, …) has a result with ``error`` and
+    leaves the others alone.
 
     Args:
         structures: ASE Atoms or pymatgen Structures; not modified. Constraints are kept.
@@ -109,8 +138,8 @@ def _batched(calculator: Any, optimizer: str, asked: Criteria) -> Any:
     if isinstance(calculator, BatchedCalculator):
         if optimizer not in OPTIMIZERS:
             raise WorkflowError(
-                f"optimizer {optimizer!r} has no batched form: choose {', '.join(OPTIMIZERS)}, or give an MLCalculator, "
-                "which goes one by one"
+                f"optimizer {optimizer!r} has no batched form: choose {', '.join(OPTIMIZERS)}, or give an "
+                "MLCalculator, which goes one by one"
             )
         return calculator
     if type(calculator) is not MLCalculator or optimizer not in OPTIMIZERS:
@@ -166,7 +195,8 @@ def _warn(results: Sequence[RelaxResult], asked: Criteria) -> None:
     open_, text = told(lambda result: result.error is None and not result.converged)
     if open_:
         warnings.warn(
-            f"{len(open_)} of {len(results)} structures NOT converged: {text}; raise max_steps or try another optimizer",
+            f"{len(open_)} of {len(results)} structures NOT converged: {text}; raise max_steps or try another "
+            "optimizer",
             ConvergenceWarning,
             stacklevel=3,
         )

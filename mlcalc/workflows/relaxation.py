@@ -6,7 +6,7 @@ import importlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import ase.optimize
 from ase.filters import FrechetCellFilter
@@ -15,16 +15,10 @@ from ase.optimize.optimize import Optimizer
 from mlcalc.errors import WorkflowError
 from mlcalc.records import describe_calculator
 from mlcalc.workflows._relax_parts import Criteria, RelaxResult, finite_energy, symmetry_error
+from mlcalc.workflows.relax_lists import takes_lists
 
 
-@overload
-def relax(atoms: list[Any] | tuple[Any, ...], calculator: Any, **options: Any) -> list[RelaxResult]: ...
-
-
-@overload
-def relax(atoms: Any, calculator: Any, **options: Any) -> RelaxResult: ...
-
-
+@takes_lists
 def relax(
     atoms: Any,
     calculator: Any,
@@ -40,7 +34,7 @@ def relax(
     trajectory: str | Path | None = None,
     log: str | Path | None = None,
     progress: Callable[..., None] | None = None,
-) -> RelaxResult | list[RelaxResult]:
+) -> RelaxResult:
     """Relax a structure, or a list of them, with any ASE calculator and any of ASE's local optimisers.
 
     The cell follows ASE's ``FrechetCellFilter`` (log-deformation coordinates, consistent with the energy). A result is
@@ -48,8 +42,8 @@ def relax(
     ``stress_tolerance_gpa``.
 
     Args:
-        atoms: ASE Atoms or pymatgen Structure; not modified. Constraints on it are kept. A list or tuple of them goes to
-            ``relax_many``, which says what differs, and gives a list of results.
+        atoms: ASE Atoms or pymatgen Structure; not modified. Constraints on it are kept. A list or tuple of them goes
+            to ``relax_many``, which says what differs, and gives a list of results.
         calculator: an ASE calculator; for a list also a ``BatchedCalculator``.
         fmax: largest allowed force, eV/Å.
         cell: False (fixed), ``"full"`` or True (six components), ``"isotropic"`` (volume only), ``"shape"`` (constant
@@ -74,27 +68,21 @@ def relax(
         ConvergenceWarning: criteria not met within ``max_steps``.
         WorkflowWarning: the space group was to be kept and is another one afterwards.
     """
-    options: dict[str, Any] = {
-        "fmax": fmax,
-        "cell": cell,
-        "pressure_gpa": pressure_gpa,
-        "stress_tolerance_gpa": stress_tolerance_gpa,
-        "symmetry": symmetry,
-        "symprec": symprec,
-        "optimizer": optimizer,
-        "max_steps": max_steps,
-    }
-    if isinstance(atoms, list | tuple):
-        from mlcalc.workflows.relax_lists import relax_many
-
-        if trajectory is not None or log is not None:
-            raise WorkflowError("trajectory and log are files of one structure: relax them one by one, or use progress")
-        return relax_many(atoms, calculator, progress=progress, **options)
     if hasattr(calculator, "new_batch"):
         raise WorkflowError("a BatchedCalculator relaxes lists: give [atoms], or an MLCalculator for one structure")
 
     start = time.perf_counter()
-    asked = Criteria.read(describe_calculator(calculator), **options)
+    asked = Criteria.read(
+        describe_calculator(calculator),
+        fmax=fmax,
+        cell=cell,
+        pressure_gpa=pressure_gpa,
+        stress_tolerance_gpa=stress_tolerance_gpa,
+        symmetry=symmetry,
+        symprec=symprec,
+        optimizer=optimizer,
+        max_steps=max_steps,
+    )
     optimizer_class = optimizer_named(optimizer, asked)
     work, before = asked.begin(atoms)
     work.calc = calculator

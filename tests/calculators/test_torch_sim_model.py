@@ -18,7 +18,7 @@ from torch_sim.models.interface import validate_model_outputs
 
 from mlcalc.calculators import MLCalculator
 from mlcalc.calculators.torch_sim import TorchSimModel
-from mlcalc.errors import MlcalcError, OverlapError, SettingsError, UnknownElementError
+from mlcalc.errors import OverlapError, SettingsError, UnknownElementError
 from mlcalc.workflows import relax
 
 
@@ -122,4 +122,3 @@ def test_without_torch_sim_the_extra_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'mlcalc[torch-sim]'" in done.stdout
-    assert issubclass(SettingsError, MlcalcError)

@@ -1,4 +1,4 @@
-"""Relaxations of many structures together, against ASE's own of each alone: same optimiser, same criteria, same steps."""
+"""Relaxations of many structures together, against ASE's own of each alone: same optimiser, criteria and steps."""
 
 from __future__ import annotations
 
@@ -63,7 +63,14 @@ def anything() -> list[Atoms]:
     wire = Atoms("Mo2", positions=[[0, 0, 0], [0.2, 0.1, 1.3]], cell=[0, 0, 2.7], pbc=[False, False, True])
     cluster = Atoms("Si4", positions=np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) * 0.9)
     cluster.rattle(0.1, seed=2)
-    return [slab, disturbed(bulk("Si", cubic=True), 1), wire, Atoms("Li"), cluster, disturbed(bulk("Ni", cubic=True), 3)]
+    return [
+        slab,
+        disturbed(bulk("Si", cubic=True), 1),
+        wire,
+        Atoms("Li"),
+        cluster,
+        disturbed(bulk("Ni", cubic=True), 3),
+    ]
 
 
 def compare(many: list[RelaxResult], structures: list[Atoms], calculator: MLCalculator, **options) -> None:
