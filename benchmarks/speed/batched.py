@@ -1,9 +1,9 @@
 """Relaxation of many small cells: together, one by one in ASE, and by torch-sim with the same potential.
 
-Run ``python benchmarks/speed/batched.py``; ``--help`` lists the options. Cells of 4 to 20 atoms of all elements of the
-potential, strained and rattled; the same optimiser (FIRE, which torch-sim has too), start and criteria for all. Wall time
-and processor time of the relaxations after a warm-up, the fastest of interleaved rounds. On a busy machine only processor
-times of one thread mean anything.
+Run ``python benchmarks/speed/batched.py``; ``--help`` lists the options. Cells of 4 to 20 atoms of all elements of
+the potential, strained and rattled; the same optimiser (FIRE, which torch-sim has too), start and criteria for all.
+Wall time and processor time of the relaxations after a warm-up, the fastest of interleaved rounds. On a busy machine
+only processor times of one thread mean anything.
 """
 
 from __future__ import annotations

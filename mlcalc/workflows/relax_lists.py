@@ -63,7 +63,7 @@ def relax_many(
 ) -> list[RelaxResult]:
     """Relax structures of any size and kind; each result is that of ``relax`` for the structure alone.
 
-    With a ``BatchedCalculator``, or an ``MLCalculator`` that has no ``grade_stop`` or ``deviation_stop``, and BFGS, FIRE
+    With a ``BatchedCalculator``, or an ``MLCalculator`` without ``grade_stop`` and ``deviation_stop``, and BFGS, FIRE
     or LBFGS, structures are evaluated together: ASE's optimisers and its ``FrechetCellFilter``, each structure with
     steps, time steps and history of its own. Who is done leaves, and the next of the list joins. Any other ASE
     calculator or optimiser works through the list one by one.
