@@ -61,11 +61,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ways = [way for way in WAYS if way[0] in arguments.methods and (way[1:] == (1, 1) or not arguments.one_thread)]
+    others = [way for way in ways if way[0] != "torch-sim"]
     if arguments.optimizer != "FIRE":
-        ways = [way for way in ways if way[0] != "torch-sim"]
-    elif not _has_torch_sim(arguments.torch_sim_python):
+        ways = others
+    elif ways != others and not _has_torch_sim(arguments.torch_sim_python):
         print("torch-sim is not installed: pip install 'mlcalc[torch-sim]', or name an environment: --torch-sim-python")
-        ways = [way for way in ways if way[0] != "torch-sim"]
+        ways = others
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cells.extxyz"
         frames = cells(arguments.potential, arguments.structures)

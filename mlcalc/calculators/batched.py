@@ -14,7 +14,7 @@ from ase.calculators.calculator import Parameters
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from mlcalc.calculators._batch import Batch, BatchValues
+from mlcalc.calculators._batch import Batch, BatchValues, Entrant
 from mlcalc.calculators._batch_size import BatchSize
 from mlcalc.calculators._checks import CLOSE
 from mlcalc.calculators._members import Members, Source
@@ -150,50 +150,61 @@ class BatchedCalculator:
         far: list[int] = []
         close: list[int] = []
         for slab in _slabs(structures):
-            batch = self.new_batch(skin=0.0)
-            errors: dict[int, Exception] = {}
-            inside: list[int] = []
-            entrants = []
-            for number in slab:
-                try:
-                    entrants.append(batch.admit(structures[number]))
-                    inside.append(number)
-                except MlcalcError as error:
-                    errors[number] = error
-            found: dict[int, BatchedResult] = {}
-            if inside:
-                batch.replace([], entrants)
-                values = batch.evaluate(
-                    np.concatenate([structures[number].positions for number in inside]),
-                    np.stack([structures[number].cell.array for number in inside]),
-                    forces,
-                )
-                errors |= {inside[place]: error for place, error in values.errors.items()}
-                for place, number in enumerate(inside):
-                    found[number] = _result(values, batch, place, structures[number], forces)
-                    if number not in errors and self._is_far(found[number]):
-                        far.append(number)
-                    if number not in errors and values.shortest[place] < CLOSE * self.info.min_distance:
-                        close.append(number)
+            found, errors, shortest = self._evaluate(slab, structures, forces)
             if strict and errors:
                 number = min(errors)
                 raise type(errors[number])(f"structure {number}: {errors[number]}") from errors[number]
+            sound = [number for number in slab if number not in errors]
+            far += [number for number in sound if self.is_far(found[number].extrapolation_grades)]
+            close += [number for number in sound if self.is_close(shortest[number])]
             results += [_failed(errors[n], structures[n]) if n in errors else found[n] for n in slab]
-        self._warn(far, close)
+        self.warn_of_extrapolation(far, close, stacklevel=2)
         return results
 
-    def _is_far(self, result: BatchedResult) -> bool:
-        grades = result.extrapolation_grades
+    def _evaluate(
+        self, slab: Sequence[int], structures: Sequence[Atoms], forces: bool
+    ) -> tuple[dict[int, BatchedResult], dict[int, Exception], dict[int, float]]:
+        """Return results, errors and shortest distances by number."""
+        batch = self.new_batch(skin=0.0)
+        errors: dict[int, Exception] = {}
+        entrants: dict[int, Entrant] = {}
+        for number in slab:
+            try:
+                entrants[number] = batch.admit(structures[number])
+            except MlcalcError as error:
+                errors[number] = error
+        if not entrants:
+            return {}, errors, {}
+        batch.replace([], list(entrants.values()))
+        values = batch.evaluate(
+            np.concatenate([structures[number].positions for number in entrants]),
+            np.stack([structures[number].cell.array for number in entrants]),
+            forces,
+        )
+        numbers = list(entrants)
+        errors |= {numbers[place]: error for place, error in values.errors.items()}
+        found = {
+            number: _result(values, batch, place, structures[number], forces) for place, number in enumerate(numbers)
+        }
+        return found, errors, dict(zip(numbers, values.shortest.tolist(), strict=True))
+
+    def is_far(self, grades: NDArray[np.float64] | None) -> bool:
+        """Return whether a grade (N,) is above ``grade_warn``."""
         return self.grade_warn is not None and grades is not None and bool(grades.max(initial=0.0) > self.grade_warn)
 
-    def _warn(self, far: list[int], close: list[int]) -> None:
+    def is_close(self, shortest_ang: float) -> bool:
+        """Return whether a distance is closer than 0.8 of the closest in training."""
+        return bool(shortest_ang < CLOSE * self.info.min_distance)
+
+    def warn_of_extrapolation(self, far: Sequence[int], close: Sequence[int], stacklevel: int) -> None:
+        """Warn of structures, by number, with atoms that are far from the training set or too close to each other."""
         name = self.info.name or "the potential"
         if far:
             warnings.warn(
                 f"{name} extrapolates (grades above {self.grade_warn:g}; 1 is the farthest in training) in structures "
                 f"{name_atoms(far).partition(' ')[2]}; do not trust energies and forces",
                 ExtrapolationWarning,
-                stacklevel=3,
+                stacklevel=stacklevel + 1,
             )
         if close:
             warnings.warn(
@@ -201,7 +212,7 @@ class BatchedCalculator:
                 f"potential was trained on, in structures {name_atoms(close).partition(' ')[2]}; energies and forces "
                 "are extrapolations",
                 ExtrapolationWarning,
-                stacklevel=3,
+                stacklevel=stacklevel + 1,
             )
 
 

@@ -56,6 +56,8 @@ class Flight:
         self.batch = calculator.new_batch()
         self.coordinates = Coordinates(asked)
         self.flying: list[_Flying] = []
+        self.far: list[int] = []
+        self.close: list[int] = []
 
     def run(self, structures: Sequence[Any]) -> None:
         """Relax all; results go to ``finish`` in the order in which they come."""
@@ -81,6 +83,7 @@ class Flight:
                 else:
                     stays.append(b)
             self._go_on(stays, forces, stress)
+        self.calculator.warn_of_extrapolation(sorted(self.far), sorted(self.close), stacklevel=4)
 
     def _go_on(self, stays: list[int], forces: Array, stress: Array) -> None:
         """Take a step with those that stay, and fill up with new ones."""
@@ -160,6 +163,11 @@ class Flight:
         if work.pbc.all():
             found["stress"] = voigt(values.strain[b]) / work.get_volume()
         work.calc = SinglePointCalculator(work, **found)
+        grades = values.grades
+        if self.calculator.is_far(None if grades is None else grades[starts[b] : starts[b + 1]]):
+            self.far.append(item.number)
+        if self.calculator.is_close(values.shortest[b]):
+            self.close.append(item.number)
         seconds = time.perf_counter() - item.start
         self.finish(item.number, self.asked.result(work, item.before, item.initial_energy, item.steps, seconds))
 

@@ -94,6 +94,7 @@ def relax_many(
     Warns:
         ConvergenceWarning: structures that are not converged (numbers given).
         WorkflowWarning: structures that failed, or whose space group changed although it was to be kept.
+        ExtrapolationWarning: structures relaxed together that ended beyond the training data (numbers given).
     """
     options: dict[str, Any] = {
         "fmax": fmax,

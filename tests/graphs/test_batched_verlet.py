@@ -79,6 +79,19 @@ def test_drift_and_scaling_cost_no_search() -> None:
     assert lists.rebuilds <= len(present) + 1  # a molecule of the size of the cutoff has no cell that scales with it
 
 
+def test_shrinking_cells_are_seen() -> None:
+    """Atoms that keep their place in the cell do not move in its terms, but neighbours come nearer."""
+    present = structures()
+    lists = BatchedVerletList(CUTOFF, 0.5)
+    enter(lists, [], present)
+    for _ in range(12):
+        check(lists, present)
+        for atoms in present:
+            atoms.set_cell(atoms.cell.array * 0.975)
+            atoms.positions = 0.975 * atoms.positions
+    assert len(present) < lists.rebuilds < lists.calls
+
+
 def test_structures_come_and_go() -> None:
     lists, everything = BatchedVerletList(CUTOFF, 0.8), structures()
     enter(lists, [], everything[:3])

@@ -14,7 +14,7 @@ from ase.constraints import FixAtoms, FixCartesian, Hookean
 from ase.units import GPa
 
 from mlcalc.calculators import BatchedCalculator, MLCalculator
-from mlcalc.errors import WorkflowError
+from mlcalc.errors import ExtrapolationWarning, WorkflowError
 from mlcalc.potentials import ZBL
 from mlcalc.potentials.base import Potential, PotentialInfo
 from mlcalc.workflows import ConvergenceWarning, RelaxResult, WorkflowWarning, relax, relax_many
@@ -274,6 +274,12 @@ def test_what_has_no_batched_form_goes_one_by_one_or_is_named(single, batched) -
     with pytest.raises(WorkflowError, match="files of one structure"):
         relax(structures, batched, log="x.log")
     assert relax([], batched) == []
+
+
+def test_ends_beyond_the_training_data_are_told_with_their_numbers() -> None:
+    structures = [bulk("Si"), bulk("Si", "fcc", a=3.0), bulk("Mo")]
+    with pytest.warns(ExtrapolationWarning, match="in structures 1; do not trust"):
+        relax(structures, BatchedCalculator("mlearn"), fmax=0.1)
 
 
 def test_an_mlcalculator_is_batched_with_its_own_type_of_numbers() -> None:
