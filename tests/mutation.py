@@ -382,6 +382,13 @@ FAULTS = (
         replace("mlcalc/ops/convolution.py", "x.index_select(0, edge_index[1])", "x.index_select(0, edge_index[0])"),
     ),
     Fault(
+        "sums of cuEquivariance with the paths to a degree in another order",
+        "tests/ops/test_cuequivariance.py::test_values_first_and_second_gradients[odd channels-40-dtype0-cpu]",
+        replace(
+            "mlcalc/ops/cuequivariance.py", "m3 * (reached[l3] // size) + done[l3]", "m3 + done[l3] * (2 * l3 + 1)"
+        ),
+    ),
+    Fault(
         "slope of a radial table with the wrong sign",
         "tests/ops/test_convolution.py::test_values_and_gradients[dtype0-15-from scalars]",
         replace("mlcalc/ops/csrc/convolution_kernels.cpp", "+ slope * unit;", "- slope * unit;"),

@@ -69,6 +69,7 @@ def check_config(run: Path, config: Path) -> None:
     for settings in (made, said):
         for name in ("out", "threads"):
             settings.pop(name)
+        settings["model"]["start"] = Path(settings["model"]["start"]).name
         for name in ("train", "validation", "test"):
             settings["data"][name] = [Path(path).name for path in settings["data"][name]]
     different = sorted(key for key in said if made.get(key) != said[key])
@@ -87,14 +88,14 @@ def member(run: Path, weights: dict[str, Path], cross_validation: dict[str, Any]
     if element not in cross_validation:
         sys.exit(f"no errors by cross-validation for {element}: give its file to --cv")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    model = made["model"]
+    model = potential.config
     options = ", ".join(f"{key} {value}" for key, value in model["network"].items())
     architecture = f"`{model['architecture']}`{f' ({options})' if options else ''}{' with ZBL' if model['zbl'] else ''}"
     return Member(
         info=potential.info,
         weights_file=file,
         n_weights=sum(p.numel() for p in potential.parameters()),
-        config_text=config.read_text(encoding="utf-8"),
+        config_texts={file.name: file.read_text(encoding="utf-8") for file in (HERE / f"start-{element}.yaml", config)},
         metrics={**metrics, "architecture": architecture},
         cross_validation=cross_validation[element],
         properties=properties(file, cache),

@@ -2,9 +2,9 @@
 
     MLCALC_DATA=../shared/data python benchmarks/mlearn/cross_validate.py Mo --out cv --json cv-Mo.json
 
-Trains the element's config once per fold with that fold taken out (neither for training nor for choosing the epoch),
+Trains the element's config (or ``--config``) once per fold with that fold taken out (neither for training nor for choosing the epoch),
 and pools the errors on what was taken out, beside the published ones and with bootstrap intervals over frames.
-Interrupted runs resume.
+Interrupted runs resume. ``--untrained`` predicts with what a config starts from, its energies shifted to the labels.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from mlcalc.training.dataset import read_labelled, take_fold
 from mlcalc.training.metrics import Predictions, errors_by_group, predict
 from mlcalc.training.run import train
 from mlcalc.training.settings import TrainingSettings, read_settings
+from mlcalc.training.trainer import Trainer
 
 FOLDS = 4
 RESAMPLES = 10_000
 
 
-def fold_settings(element: str, fold: int, out: Path) -> TrainingSettings:
-    """Return the settings of the shipped network with one fold taken out."""
-    settings = read_settings(Path(__file__).parent / f"mlearn-{element}.yaml")
+def fold_settings(config: Path, fold: int, out: Path) -> TrainingSettings:
+    """Return the settings of a config with one fold taken out."""
+    settings = read_settings(config)
     data = dataclasses.replace(settings.data, folds=FOLDS, fold=fold)
-    return dataclasses.replace(settings, data=data, out=str(out.resolve() / f"{element}-{fold}"))
+    return dataclasses.replace(settings, data=data, out=str(out.resolve() / f"{config.stem}-{fold}"))
 
 
-def fold_predictions(settings: TrainingSettings) -> Predictions:
+def fold_predictions(settings: TrainingSettings, untrained: bool) -> Predictions:
     """Train, or take up what is trained, and predict the frames of the fold."""
 
     def report(row: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ def fold_predictions(settings: TrainingSettings) -> Predictions:
             flush=True,
         )
 
-    potential = train(settings, report).potential
+    potential = Trainer(settings).potential if untrained else train(settings, report).potential
     data = [x for path in settings.data.train for x in read_labelled(path, settings.data)]
     return predict(potential, [data[k] for k in take_fold(data, settings.data.folds, settings.data.fold)[1]])
 
@@ -77,13 +78,16 @@ def main() -> None:
     """Train the folds of one element and print the pooled errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("element", choices=list(PUBLISHED))
+    parser.add_argument("--config", type=Path, help="default: that of the network that ships")
+    parser.add_argument("--untrained", action="store_true", help="predict without training")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--json", type=Path, help="write the errors here")
     parser.add_argument("--take", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS), help="folds")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = [fold_settings(args.element, k, args.out) for k in args.take]
-    found = joined([fold_predictions(s) for s in settings])
+    config = args.config or Path(__file__).parent / f"mlearn-{args.element}.yaml"
+    settings = [fold_settings(config, k, args.out) for k in args.take]
+    found = joined([fold_predictions(s, args.untrained) for s in settings])
     result = {
         "element": args.element,
         "folds": FOLDS,

@@ -27,19 +27,25 @@ _NUMBER = r"([-+\d.eE]+)"
 _LOOP = re.compile(rf"^Loop time of {_NUMBER} on 1 procs for (\d+) steps with (\d+) atoms", re.MULTILINE)
 _SHARE = re.compile(rf"^{_NUMBER}% CPU use", re.MULTILINE)
 
-# The settings of the published SNAP for Si of Zuo et al., J. Phys. Chem. A 124, 731 (2020): 2Jmax 8, cutoff 4.9 Å.
-SNAP_PARAMETERS = "rcutfac 4.9\ntwojmax 8\nrfac0 0.99363\nrmin0 0\nquadraticflag 0\nbzeroflag 0\n"
-SNAP_COEFFICIENTS = 56
+# By name: 2Jmax and whether products of two components count. SNAP as the published one for Si of Zuo et al., J. Phys.
+# Chem. A 124, 731 (2020): 2Jmax 8, cutoff 4.9 Å; of the quadratic one 2Jmax is an assumption.
+SNAPS = {"SNAP": (8, False), "qSNAP": (6, True)}
 
 DEEPMD_CUTOFF_ANG = 5.0  # that of `mlearn`
 DEEPMD_STEPS = 200
 
 
-def snap_lines(folder: Path) -> list[str]:
-    """Write a SNAP of random coefficients into ``folder`` and return its input lines."""
-    values = np.random.default_rng(0).normal(scale=1e-3, size=SNAP_COEFFICIENTS)
-    (folder / "snapcoeff").write_text(f"1 {SNAP_COEFFICIENTS}\nSi 0.5 1\n" + "".join(f"{x:.9f}\n" for x in values))
-    (folder / "snapparam").write_text(SNAP_PARAMETERS)
+def snap_lines(folder: Path, name: str = "SNAP") -> list[str]:
+    """Write one of ``SNAPS`` with random coefficients into ``folder`` and return its input lines."""
+    highest, quadratic = SNAPS[name]
+    half = highest // 2 + 1
+    components = half * (half + 1) * (2 * half + 1) // 6  # for an even 2Jmax: 30 of 6, 55 of 8
+    number = 1 + components + (components * (components + 1) // 2 if quadratic else 0)
+    values = np.random.default_rng(0).normal(scale=1e-3, size=number)
+    (folder / "snapcoeff").write_text(f"1 {number}\nSi 0.5 1\n" + "".join(f"{x:.9f}\n" for x in values))
+    (folder / "snapparam").write_text(
+        f"rcutfac 4.9\ntwojmax {highest}\nrfac0 0.99363\nrmin0 0\nquadraticflag {int(quadratic)}\nbzeroflag 0\n"
+    )
     return ["pair_style snap", f'pair_coeff * * "{folder}/snapcoeff" "{folder}/snapparam" Si']
 
 

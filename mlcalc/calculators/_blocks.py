@@ -19,7 +19,10 @@ BLOCK = 512
 
 
 def is_separable(potential: Potential) -> bool:
-    """Whether energies of some atoms need no more of others than where they are: one layer, no exchange, no tables."""
+    """Whether energies of some atoms need no more of others than where they are.
+
+    One layer, no exchange between layers, no index tables.
+    """
     info = potential.info
     return info.layers == 1 and not getattr(potential, "exchange_width", 0) and not info.needs
 

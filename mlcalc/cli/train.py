@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         console.print(
             f"{len(trainer.training)} training and {len(trainer.validation)} validation structures, "
             f"{', '.join(trainer.potential.info.elements)}; "
-            f"{trainer.train_set.mean_neighbors():.1f} neighbours within {settings.model.cutoff:g} Å; "
+            f"{trainer.train_set.mean_neighbors():.1f} neighbours within {trainer.potential.info.cutoff:g} Å; "
             f"{sum(p.numel() for p in trainer.potential.parameters())} weights; folder {trainer.folder}",
             highlight=False,
         )

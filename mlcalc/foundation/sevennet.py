@@ -16,8 +16,8 @@ from e3nn import o3
 from torch import Tensor
 
 from mlcalc.errors import ModelFileError
+from mlcalc.ops.convolution import product_paths
 from mlcalc.potentials.base import PotentialInfo
-from mlcalc.potentials.nequip import product_paths
 from mlcalc.potentials.neural import NeuralPotential
 from mlcalc.potentials.registry import build
 

@@ -27,6 +27,15 @@ def product_paths(l_in: int, l_edge: int, l_out: int) -> list[tuple[int, int]]:
     return [(l2, l3) for l2 in range(l_edge + 1) for l3 in range(abs(l_in - l2), min(l_in + l2, l_out) + 1)]
 
 
+def arriving(channels: list[int], l_edge: int, l_out: int) -> list[int]:
+    """Return the channels of all paths to each degree 0 … ``l_out``."""
+    counts = [0] * (l_out + 1)
+    for l1, c in enumerate(channels):
+        for _, l3 in product_paths(l1, l_edge, l_out):
+            counts[l3] += c
+    return counts
+
+
 def coupling(l_in: int, l_edge: int, l_out: int) -> Tensor:
     """Return the coupling coefficients of all paths, each (2 l1 + 1, 2 l2 + 1, 2 l3 + 1), flat, float64.
 
@@ -138,16 +147,16 @@ def interpolate(table: Tensor, cutoff: float, lengths: Tensor) -> Tensor:
 
 def _fake_convolve(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, n: Any, *rest: Any) -> Tensor:
     channels, l_out, _ = rest
-    return x.new_empty(n * _numbers(len(channels), math.isqrt(int(harmonics.shape[1])) - 1, l_out, channels))
+    return x.new_empty(n * _numbers(channels, math.isqrt(int(harmonics.shape[1])) - 1, l_out))
 
 
 def _fake_table(x: Tensor, *rest: Any) -> Tensor:
     _, _, _, _, n, channels, l_edge, l_out, _ = rest
-    return x.new_empty(n * _numbers(len(channels), l_edge, l_out, channels))
+    return x.new_empty(n * _numbers(channels, l_edge, l_out))
 
 
-def _numbers(degrees: int, l_edge: int, l_out: int, channels: list[int]) -> int:
-    return sum((2 * l3 + 1) * channels[l1] for l1 in range(degrees) for _, l3 in product_paths(l1, l_edge, l_out))
+def _numbers(channels: list[int], l_edge: int, l_out: int) -> int:
+    return sum((2 * l + 1) * c for l, c in enumerate(arriving(channels, l_edge, l_out)))
 
 
 PLAIN: dict[str, Any] = {

@@ -33,12 +33,15 @@ class ExtrapolationGrade(nn.Module):
         self.radius = nn.Buffer(torch.ones(n_elements))
 
     def forward(self, descriptors: Tensor, species: Tensor) -> Tensor:
-        """Return grades (N,) of descriptors (N, D) of atoms of ``species`` (N,)."""
+        """Return grades (N,) of descriptors (N, D) of atoms of ``species`` (N,).
+
+        In float64 throughout: near a landmark squares of distances are small differences of large numbers.
+        """
         n_elements, n_landmarks = self.landmarks.shape[0], self.landmarks.shape[1]
-        points = torch.matmul(descriptors - self.shift, self.metric)
-        landmarks = self.landmarks.flatten(0, 1)
+        points = torch.matmul(descriptors.double() - self.shift.double(), self.metric.double())
+        landmarks = self.landmarks.flatten(0, 1).double()
         products = torch.matmul(points, landmarks.t())
         squares = points.square().sum(1, keepdim=True) + landmarks.square().sum(1) - 2.0 * products
         nearest = torch.amin(squares.reshape(-1, n_elements, n_landmarks), dim=2)
         nearest = nearest.gather(1, species.unsqueeze(1)).squeeze(1)
-        return torch.sqrt(torch.clamp(nearest, min=0.0)) / self.radius[species]
+        return (torch.sqrt(torch.clamp(nearest, min=0.0)) / self.radius[species]).to(descriptors.dtype)

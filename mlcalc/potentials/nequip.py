@@ -15,8 +15,8 @@ import torch
 from e3nn.math import normalize2mom
 from torch import Tensor, nn
 
-from mlcalc.ops import exchange, fused  # noqa: F401  (registers mlcalc::exchange)
-from mlcalc.ops.convolution import MAX_L, coupling, plain_convolve, product_paths
+from mlcalc.ops import cuequivariance, exchange, fused  # noqa: F401  (registers mlcalc::exchange)
+from mlcalc.ops.convolution import MAX_L, arriving, coupling, plain_convolve
 from mlcalc.potentials._angular import Constant, SphericalHarmonics
 from mlcalc.potentials._radial import envelope
 from mlcalc.potentials._tables import polynomials
@@ -110,12 +110,11 @@ class _Convolution(nn.Module):
         self.tabulated = False
         self.channels, self.l_edge, self.l_out = channels_in, l_edge, l_out
         self.coupling = Constant(coupling(l_in, l_edge, l_out))
-        reached = [(c, l3) for l1, c in enumerate(channels_in) for _, l3 in product_paths(l1, l_edge, l_out)]
-        self.radial = _RadialNetwork([*radial, sum(c for c, _ in reached)])
+        self.arriving = arriving(channels_in, l_edge, l_out)
+        self.radial = _RadialNetwork([*radial, sum(self.arriving)])
         self.table = Constant(torch.zeros(0))
         self.cutoff = 0.0
         self.denominator = nn.Buffer(torch.tensor(math.sqrt(avg_neighbors)))
-        self.arriving = [sum(c for c, l3 in reached if l3 == degree) for degree in range(l_out + 1)]
         self.linear = _Linear(self.arriving, channels_out)
 
     @torch.jit.unused
@@ -153,12 +152,21 @@ class _Convolution(nn.Module):
                 weights = self.radial(basis)
                 sums = torch.ops.mlcalc.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
         else:
-            sums = plain_convolve(x, harmonics, self.radial(basis), edge_index, n, self.channels, self.l_out, table)
+            sums = self.elsewhere(x, harmonics, self.radial(basis), edge_index, n, table)
         blocks = sums.split_with_sizes([n * (2 * l + 1) * size for l, size in enumerate(self.arriving)])
         arrived: List[Tensor] = []
         for l, size in enumerate(self.arriving):
             arrived.append(blocks[l].reshape(n, 2 * l + 1, size))
         return self.linear(arrived)
+
+    def elsewhere(
+        self, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, n: int, table: Tensor
+    ) -> Tensor:
+        """Return the sums where the C++ operators are not: in plain torch, on CUDA by cuEquivariance."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (only so does TorchScript leave the rest out)
+            if cuequivariance.serves(x, self.channels):
+                return cuequivariance.convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
+        return plain_convolve(x, harmonics, weights, edge_index, n, self.channels, self.l_out, table)
 
 
 def _flat(features: List[Tensor]) -> Tensor:
@@ -294,6 +302,14 @@ class NequIPNetwork(nn.Module):
         for interaction in self.interactions:
             assert isinstance(interaction, _Interaction)
             interaction.convolution.tabulated = False
+
+    @torch.jit.unused
+    def select_species(self, index: List[int]) -> Dict[str, Tensor]:
+        """Return a state for the same network with fewer species: those of ``index``, in that order."""
+        state = self.state_dict()
+        norm = math.sqrt(len(index) / self.embedding.shape[0])  # the embedding is divided by the root of their number
+        state["embedding"] = state["embedding"][index] * norm
+        return state
 
     @torch.jit.unused
     def tabulate(self, intervals: int) -> bool:

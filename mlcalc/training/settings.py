@@ -53,6 +53,7 @@ class ModelSettings:
         zbl: add short-range nuclear repulsion.
         grade: training environments of each element that the extrapolation grade keeps (0: no grade).
         network: keyword arguments of the network class.
+        start: potential to start from (a name or a weights file), whose network is fine-tuned; empty: fresh weights.
     """
 
     architecture: str = "equivariant"
@@ -60,6 +61,7 @@ class ModelSettings:
     zbl: bool = True
     grade: int = 64
     network: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -233,4 +235,6 @@ def read_settings(path: str | Path) -> TrainingSettings:
         validation=tuple(resolve(p) for p in settings.data.validation),
         test=tuple(resolve(p) for p in settings.data.test),
     )
-    return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))
+    start = settings.model.start  # a name stays a name
+    model = dataclasses.replace(settings.model, start=resolve(start) if Path(start).suffix else start)
+    return dataclasses.replace(settings, data=data, model=model, out=resolve(settings.out or settings.name))

@@ -27,7 +27,9 @@ from mlcalc.potentials.references import fit_reference_energies
 from mlcalc.potentials.registry import build, completed, network_traits
 from mlcalc.training.dataset import GraphDataset, elements_of, read_sets
 from mlcalc.training.loss import residuals, weights_at
+from mlcalc.training.metrics import predict
 from mlcalc.training.settings import TrainingSettings
+from mlcalc.training.start import read_start
 
 _LOG_FIELDS = (
     "epoch",
@@ -57,6 +59,13 @@ class _Squares:
         return self.sums / np.maximum(self.counts, 1)
 
 
+def _digest(potential: NeuralPotential) -> str:
+    digest = hashlib.sha256()
+    for value in potential.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Trainer:
     """Fits a potential to labelled structures.
 
@@ -81,17 +90,21 @@ class Trainer:
             )
         model = settings.model
         try:
-            config = completed({"architecture": model.architecture, "network": model.network, "zbl": model.zbl})
-            layers, needs = network_traits(config)
-            network = {k: v for k, v in config["network"].items() if k != "avg_neighbors" or k in model.network}
-            self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, network=network))
-            self.train_set = GraphDataset(self.training, elements, model.cutoff, needs)
-            self.validation_set = GraphDataset(self.validation, elements, model.cutoff, needs)
+            start = read_start(model, elements) if model.start else None
+            if start is not None:
+                config, cutoff = start.config, start.info.cutoff
+                layers, needs = start.info.layers, start.info.needs
+            else:
+                config = completed({"architecture": model.architecture, "network": model.network, "zbl": model.zbl})
+                cutoff, (layers, needs) = model.cutoff, network_traits(config)
+                network = {k: v for k, v in config["network"].items() if k != "avg_neighbors" or k in model.network}
+                self.settings = dataclasses.replace(settings, model=dataclasses.replace(model, network=network))
+            self.train_set = GraphDataset(self.training, elements, cutoff, needs)
+            self.validation_set = GraphDataset(self.validation, elements, cutoff, needs)
             if not self.train_set.mean_neighbors():
-                raise TrainingError(
-                    f"no two atoms are closer than model.cutoff = {model.cutoff:g} Å; is the data in Å?"
-                )
-            self.potential = self._new_potential(config, elements, layers, needs)
+                raise TrainingError(f"no two atoms are closer than model.cutoff = {cutoff:g} Å; is the data in Å?")
+            info = self._info(elements, cutoff, layers, needs)
+            self.potential = self._new_potential(config, info) if start is None else self._started(start, info)
         except ValueError as error:  # an unknown architecture, settings it does not take, an element without data
             raise TrainingError(str(error)) from error
         self.offset = torch.zeros((), requires_grad=settings.loss.stress_offset)
@@ -105,15 +118,12 @@ class Trainer:
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
 
-    def _new_potential(
-        self, config: dict[str, Any], elements: tuple[str, ...], layers: int, needs: tuple[str, ...]
-    ) -> NeuralPotential:
+    def _info(self, elements: tuple[str, ...], cutoff: float, layers: int, needs: tuple[str, ...]) -> PotentialInfo:
         s = self.settings
-        network = {**config["network"], "avg_neighbors": round(self.train_set.mean_neighbors(), 3), **s.model.network}
         closest = closest_neighbors(d.atoms for d in self.training)
-        info = PotentialInfo(
+        return PotentialInfo(
             elements=elements,
-            cutoff=s.model.cutoff,
+            cutoff=cutoff,
             layers=layers,
             name=s.name,
             needs=needs,
@@ -123,14 +133,34 @@ class Trainer:
             training_data=s.training_data or ", ".join(Path(p).name for p in s.data.train),
             provenance={"closest_neighbors_ang": [round(float(d), 4) for d in closest]},
         )
+
+    def _references(self, elements: tuple[str, ...], energies: np.ndarray) -> np.ndarray:
+        counts = np.array([[d.atoms.get_chemical_symbols().count(e) for e in elements] for d in self.training])
+        return fit_reference_energies(counts.astype(float), energies, elements)
+
+    def _new_potential(self, config: dict[str, Any], info: PotentialInfo) -> NeuralPotential:
+        s = self.settings
+        network = {**config["network"], "avg_neighbors": round(self.train_set.mean_neighbors(), 3), **s.model.network}
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
             torch.manual_seed(s.seed)
             potential = build({**config, "network": network}, info)
-        counts = np.array([[d.atoms.get_chemical_symbols().count(e) for e in elements] for d in self.training])
-        energies = np.array([d.energy for d in self.training])
-        references = fit_reference_energies(counts.astype(float), energies, elements)
         scale = float(np.sqrt(np.mean(np.concatenate([d.forces.ravel() for d in self.training]) ** 2)))
+        references = self._references(info.elements, np.array([d.energy for d in self.training]))
         potential.set_energies(references.tolist(), scale if scale > 0 else 1.0)
+        return potential
+
+    def _started(self, potential: NeuralPotential, info: PotentialInfo) -> NeuralPotential:
+        """Take over a potential, its reference energies moved to where the labels are."""
+        origin = {"start": self.settings.model.start, "start_weights": _digest(potential)}
+        if "licence_text" in potential.info.provenance:
+            origin["licence_text"] = potential.info.provenance["licence_text"]
+        licence = info.licence if info.licence != "unknown" else potential.info.licence
+        potential.info = dataclasses.replace(
+            info, licence=licence, min_distance=info.min_distance, provenance={**info.provenance, **origin}
+        )
+        missing = np.array([d.energy for d in self.training]) - predict(potential, self.training).energies
+        shift = self._references(info.elements, missing)
+        potential.set_energies(potential.reference_energies.double().numpy() + shift, float(potential.scale))
         return potential
 
     def _state(self) -> dict[str, Tensor]:
@@ -259,6 +289,10 @@ class Trainer:
             for array in (item.atoms.numbers, item.atoms.positions, item.atoms.cell.array, item.forces, item.energy):
                 digest.update(np.ascontiguousarray(array).tobytes())
             digest.update(b"" if item.stress is None else item.stress.tobytes())
+        if values["model"]["start"]:  # the same weights under whatever name
+            values["model"]["start"] = self.potential.info.provenance["start_weights"]
+        else:  # settings of before there was one
+            values["model"].pop("start")
         return json.dumps({**values, "frames": digest.hexdigest()}, sort_keys=True)
 
     def _save(self) -> None:

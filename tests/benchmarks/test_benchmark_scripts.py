@@ -130,3 +130,20 @@ def test_sizes_are_compared(weights: Path, tmp_path: Path) -> None:
         assert large["kb_per_atom"] * 448 == pytest.approx(1024 * (large["peak_mib"] - small["peak_mib"]), abs=200)
         assert 100 < small["peak_mib"] < 2000
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_a_force_call_is_taken_apart(tmp_path: Path) -> None:
+    """Compiled operators are fewer and faster, and only they are there."""
+    found = run(
+        "speed/breakdown.py", tmp_path / "parts.json", "--potentials", "mlearn", "--sizes", "64", "--calls", "2"
+    )
+    compiled, plain = found["breakdown"]
+    assert (compiled["way"], plain["way"]) == ("compiled", "plain")
+    assert compiled["atoms"] == plain["atoms"] == 64
+    for row in (compiled, plain):
+        assert sum(row["shares"].values()) == pytest.approx(1.0)
+        assert 0.1 < row["inside_operations"] <= 1.05
+    own = [sum(share for name, share in row["shares"].items() if "mlcalc::" in name) for row in (compiled, plain)]
+    assert own[0] > 0.3
+    assert own[1] < 0.05  # the exchange, which is the identity
+    assert compiled["operations_per_call"] < plain["operations_per_call"]

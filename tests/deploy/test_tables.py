@@ -134,6 +134,15 @@ def test_files_say_it(potential: Potential, tmp_path: Path, dtype: str) -> None:
     assert np.abs(forces(load_model(tmp_path / "n.pt")) - forces(potential)).max() < bound
 
 
+def test_compiled_files_have_them(potential: Potential, tmp_path: Path) -> None:
+    export(potential, tmp_path / "m.pt2", tables=True)
+    tabulated = with_tables(potential)[0]
+    assert read_document(tmp_path / "m.pt2")["operators"] == ["convolve_table"]
+    found = forces(load_model(tmp_path / "m.pt2"))
+    assert np.abs(found - forces(tabulated)).max() < 1e-12
+    assert np.abs(found - forces(potential)).max() > 1e-10
+
+
 def test_without_compiled_operators(potential: Potential, tmp_path: Path) -> None:
     """Plain torch gives the same, of a fast file too, and makes no tables."""
     export(potential, tmp_path / "m.pt", tables=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from mlcalc.ops import convolution
 
@@ -15,6 +15,7 @@ CASES = {
     "half a register": ([4, 8, 2], 2, 2),
     "two registers": ([32, 16], 1, 2),
     "degree 3": ([2, 1, 3, 4], 3, 3),
+    "features of degree 3": ([3, 3, 3, 3], 1, 3),
     "scalars only": ([5], 0, 0),
     "from scalars": ([6], 3, 3),
     "to scalars": ([4, 3, 2], 2, 0),
@@ -72,7 +73,7 @@ def compare(
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("edges", [1, 15, 75])
+@pytest.mark.parametrize("edges", [1, 15, 75, 200])  # the last: more at an atom than are worked out together
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_values_and_gradients(name: str, edges: int, dtype: torch.dtype) -> None:
     case, bound = Case(name, edges, dtype=dtype), 1e-12 if dtype == torch.float64 else 2e-5
@@ -178,7 +179,7 @@ def test_no_derivative_is_left_out_in_silence() -> None:
 
 def test_traced_and_scripted_calls_are_the_same() -> None:
     case = Case("two registers", 20, dtype=torch.float32)
-    torch.library.opcheck(
+    library.opcheck(
         torch.ops.mlcalc.convolve,
         (case.x, case.harmonics, case.weights, case.sorted, case.n, case.channels, case.l_out, case.coupling),
         test_utils=("test_schema", "test_faketensor"),

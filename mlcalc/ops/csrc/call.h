@@ -1,9 +1,9 @@
-// Calling an operator through torch's dispatcher, which finds the kernel, its derivative, or whoever traces it.
+// Operators in torch's dispatcher: registering them, and calling them through it, which finds the kernel, its derivative,
+// or whoever traces it.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
-
-#include <utility>
+#include <torch/library.h>
 
 namespace mlcalc::ops {
 
@@ -22,3 +22,11 @@ inline bool is_registered(const char *name)
 }
 
 }  // namespace mlcalc::ops
+
+// Register operators, of which FIRST is one, if nobody has: statements on a torch::Library m that define them, give them
+// kernels, and give them derivatives.
+#define MLCALC_REGISTER(FIRST, DEFINITIONS, KERNELS, DERIVATIVES)                     \
+  static const bool ours = !::mlcalc::ops::is_registered("mlcalc::" FIRST);           \
+  TORCH_LIBRARY_FRAGMENT(mlcalc, m) { if (ours) { DEFINITIONS } }                     \
+  TORCH_LIBRARY_IMPL(mlcalc, CPU, m) { if (ours) { KERNELS } }                        \
+  TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m) { if (ours) { DERIVATIVES } }

@@ -4,10 +4,8 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <tuple>
 
 #include "call.h"
@@ -260,24 +258,19 @@ std::tuple<Tensor, Tensor> table_backward_cpu(const Tensor &g, const Tensor &x, 
   return {gx, gv};
 }
 
-// Signatures as in the schemas: while a program is traced, the number of nodes is a symbol.
-using ConvolveCall = Tensor(const Tensor &, const Tensor &, const Tensor &, const Tensor &, c10::SymInt, at::IntArrayRef,
-                            int64_t, const Tensor &);
-using ConvolveBackwardCall = std::tuple<Tensor, Tensor, Tensor>(const Tensor &, const Tensor &, const Tensor &,
-                                                                const Tensor &, const Tensor &, c10::SymInt,
-                                                                at::IntArrayRef, int64_t, const Tensor &);
-using TableCall = Tensor(const Tensor &, const Tensor &, const Tensor &, double, const Tensor &, c10::SymInt,
-                         at::IntArrayRef, int64_t, int64_t, const Tensor &);
-using TableBackwardCall = std::tuple<Tensor, Tensor>(const Tensor &, const Tensor &, const Tensor &, const Tensor &,
-                                                     double, const Tensor &, c10::SymInt, at::IntArrayRef, int64_t,
-                                                     int64_t, const Tensor &);
-
-// Through the dispatcher, so that whoever watches it (tracing, profiling) sees the call.
-template <typename F, typename... Args>
-auto call(const char *name, Args &&...args)
-{
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>().call(std::forward<Args>(args)...);
-}
+// With the signatures of the schemas: while a program is traced, the number of nodes is a symbol.
+Tensor convolve_autograd(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, c10::SymInt n,
+                         at::IntArrayRef channels, int64_t l_out, const Tensor &coupling);
+std::tuple<Tensor, Tensor, Tensor> convolve_backward_autograd(const Tensor &g, const Tensor &x, const Tensor &h,
+                                                              const Tensor &w, const Tensor &index, c10::SymInt n,
+                                                              at::IntArrayRef channels, int64_t l_out,
+                                                              const Tensor &coupling);
+Tensor table_autograd(const Tensor &x, const Tensor &vectors, const Tensor &table, double cutoff, const Tensor &index,
+                      c10::SymInt n, at::IntArrayRef channels, int64_t l_edge, int64_t l_out, const Tensor &coupling);
+std::tuple<Tensor, Tensor> table_backward_autograd(const Tensor &g, const Tensor &x, const Tensor &vectors,
+                                                   const Tensor &table, double cutoff, const Tensor &index,
+                                                   c10::SymInt n, at::IntArrayRef channels, int64_t l_edge,
+                                                   int64_t l_out, const Tensor &coupling);
 
 struct Settings {
   c10::SymInt n;
@@ -299,14 +292,13 @@ struct Settings {
 
   Tensor forward(const Tensor &x, const Tensor &h, const Tensor &w, const Tensor &index, const Tensor &coupling) const
   {
-    return call<ConvolveCall>("mlcalc::convolve", x, h, w, index, n, channels, l_out, coupling);
+    return MLCALC_CALL("convolve", convolve_autograd, x, h, w, index, n, channels, l_out, coupling);
   }
 
   std::tuple<Tensor, Tensor, Tensor> backward(const Tensor &g, const Tensor &x, const Tensor &h, const Tensor &w,
                                               const Tensor &index, const Tensor &coupling) const
   {
-    return call<ConvolveBackwardCall>("mlcalc::convolve_backward", g, x, h, w, index, n, channels, l_out,
-                                                 coupling);
+    return MLCALC_CALL("convolve_backward", convolve_backward_autograd, g, x, h, w, index, n, channels, l_out, coupling);
   }
 };
 
@@ -390,17 +382,19 @@ struct ConvolveTable : Function<ConvolveTable> {
     context->saved_data["cutoff"] = cutoff;
     context->saved_data["l_edge"] = l_edge;
     const at::AutoDispatchBelowADInplaceOrView below;
-    return call<TableCall>("mlcalc::convolve_table", x, vectors, table, cutoff, index, settings.n,
-                                     settings.channels, l_edge, settings.l_out, coupling);
+    return MLCALC_CALL("convolve_table", table_autograd, x, vectors, table, cutoff, index, settings.n, settings.channels,
+                       l_edge, settings.l_out, coupling);
   }
 
   static variable_list backward(AutogradContext *context, variable_list g)
   {
     const auto saved = context->get_saved_variables();
     const Settings settings = Settings::saved(context);
-    const auto [gx, gv] = call<TableBackwardCall>(
-      "mlcalc::convolve_table_backward", g[0], saved[0], saved[1], saved[2], context->saved_data["cutoff"].toDouble(),
-      saved[3], settings.n, settings.channels, context->saved_data["l_edge"].toInt(), settings.l_out, saved[4]);
+    const double cutoff = context->saved_data["cutoff"].toDouble();
+    const int64_t l_edge = context->saved_data["l_edge"].toInt();
+    const auto [gx, gv] =
+      MLCALC_CALL("convolve_table_backward", table_backward_autograd, g[0], saved[0], saved[1], saved[2], cutoff, saved[3],
+                  settings.n, settings.channels, l_edge, settings.l_out, saved[4]);
     return {gx, gv, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
@@ -420,9 +414,8 @@ struct ConvolveTableBackward : Function<ConvolveTableBackward> {
                                int64_t l_edge, const Settings &settings)
   {
     const at::AutoDispatchBelowADInplaceOrView below;
-    auto [gx, gv] = call<TableBackwardCall>("mlcalc::convolve_table_backward", g, x, vectors, table, cutoff,
-                                                       index, settings.n, settings.channels, l_edge, settings.l_out,
-                                                       coupling);
+    auto [gx, gv] = MLCALC_CALL("convolve_table_backward", table_backward_autograd, g, x, vectors, table, cutoff, index,
+                                settings.n, settings.channels, l_edge, settings.l_out, coupling);
     return {gx, gv};
   }
 
@@ -444,12 +437,7 @@ std::tuple<Tensor, Tensor> table_backward_autograd(const Tensor &g, const Tensor
 
 }  // namespace
 
-static bool ours = false;
-
-TORCH_LIBRARY_FRAGMENT(mlcalc, m)
-{
-  if (is_registered("mlcalc::convolve")) return;
-  ours = true;
+MLCALC_REGISTER("convolve",
   m.def("convolve(Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, int[] channels, int l_out, "
         "Tensor coupling) -> Tensor");
   m.def("convolve_backward(Tensor g, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, SymInt n, "
@@ -457,25 +445,14 @@ TORCH_LIBRARY_FRAGMENT(mlcalc, m)
   m.def("convolve_table(Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, SymInt n, "
         "int[] channels, int l_edge, int l_out, Tensor coupling) -> Tensor");
   m.def("convolve_table_backward(Tensor g, Tensor x, Tensor vectors, Tensor table, float cutoff, Tensor edge_index, "
-        "SymInt n, int[] channels, int l_edge, int l_out, Tensor coupling) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
-{
-  if (!ours) return;
+        "SymInt n, int[] channels, int l_edge, int l_out, Tensor coupling) -> (Tensor, Tensor)");,
   m.impl("convolve", convolve_cpu);
   m.impl("convolve_backward", convolve_backward_cpu);
   m.impl("convolve_table", table_cpu);
-  m.impl("convolve_table_backward", table_backward_cpu);
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
-{
-  if (!ours) return;
+  m.impl("convolve_table_backward", table_backward_cpu);,
   m.impl("convolve", convolve_autograd);
   m.impl("convolve_backward", convolve_backward_autograd);
   m.impl("convolve_table", table_autograd);
-  m.impl("convolve_table_backward", table_backward_autograd);
-}
+  m.impl("convolve_table_backward", table_backward_autograd);)
 
 }  // namespace mlcalc::ops

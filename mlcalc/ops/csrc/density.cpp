@@ -6,7 +6,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <cmath>
 #include <tuple>
@@ -240,33 +239,17 @@ std::tuple<Tensor, Tensor> second_autograd(const Tensor &u, const Tensor &g, con
 
 }  // namespace
 
-static bool ours = false;
-
-TORCH_LIBRARY_FRAGMENT(mlcalc, m)
-{
-  if (is_registered("mlcalc::density")) return;
-  ours = true;
+MLCALC_REGISTER("density",
   m.def("density(Tensor vectors, Tensor row, SymInt n, int l_max, int n_radial, float cutoff, int power) -> Tensor");
   m.def("density_backward(Tensor g, Tensor vectors, Tensor row, int l_max, int n_radial, float cutoff, int power) "
         "-> Tensor");
   m.def("density_second(Tensor u, Tensor g, Tensor vectors, Tensor row, int l_max, int n_radial, float cutoff, "
-        "int power) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
-{
-  if (!ours) return;
+        "int power) -> (Tensor, Tensor)");,
   m.impl("density", density_cpu);
   m.impl("density_backward", backward_cpu);
-  m.impl("density_second", second_cpu);
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
-{
-  if (!ours) return;
+  m.impl("density_second", second_cpu);,
   m.impl("density", density_autograd);
   m.impl("density_backward", backward_autograd);
-  m.impl("density_second", second_autograd);
-}
+  m.impl("density_second", second_autograd);)
 
 }  // namespace mlcalc::ops

@@ -5,7 +5,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <tuple>
 
@@ -180,28 +179,12 @@ std::tuple<Tensor, Tensor> backward_autograd(const Tensor &g, const Tensor &a, c
 
 }  // namespace
 
-static bool ours = false;
-
-TORCH_LIBRARY_FRAGMENT(mlcalc, m)
-{
-  if (is_registered("mlcalc::gaunt")) return;
-  ours = true;
+MLCALC_REGISTER("gaunt",
   m.def("gaunt(Tensor a, Tensor b, Tensor values, Tensor weights, int rows) -> Tensor");
-  m.def("gaunt_backward(Tensor g, Tensor a, Tensor b, Tensor values, Tensor weights) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
-{
-  if (!ours) return;
+  m.def("gaunt_backward(Tensor g, Tensor a, Tensor b, Tensor values, Tensor weights) -> (Tensor, Tensor)");,
   m.impl("gaunt", gaunt_cpu);
-  m.impl("gaunt_backward", backward_cpu);
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
-{
-  if (!ours) return;
+  m.impl("gaunt_backward", backward_cpu);,
   m.impl("gaunt", gaunt_autograd);
-  m.impl("gaunt_backward", backward_autograd);
-}
+  m.impl("gaunt_backward", backward_autograd);)
 
 }  // namespace mlcalc::ops

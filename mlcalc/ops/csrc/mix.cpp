@@ -5,7 +5,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <optional>
 
@@ -155,28 +154,12 @@ Tensor weight_autograd(const Tensor &x, const Tensor &y, const Maybe &set, int64
 
 }  // namespace
 
-static bool ours = false;
-
-TORCH_LIBRARY_FRAGMENT(mlcalc, m)
-{
-  if (is_registered("mlcalc::mix")) return;
-  ours = true;
+MLCALC_REGISTER("mix",
   m.def("mix(Tensor x, Tensor weights, Tensor? set) -> Tensor");
-  m.def("mix_weight(Tensor x, Tensor y, Tensor? set, int sets) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, CPU, m)
-{
-  if (!ours) return;
+  m.def("mix_weight(Tensor x, Tensor y, Tensor? set, int sets) -> Tensor");,
   m.impl("mix", mix_cpu);
-  m.impl("mix_weight", weight_cpu);
-}
-
-TORCH_LIBRARY_IMPL(mlcalc, AutogradCPU, m)
-{
-  if (!ours) return;
+  m.impl("mix_weight", weight_cpu);,
   m.impl("mix", mix_autograd);
-  m.impl("mix_weight", weight_autograd);
-}
+  m.impl("mix_weight", weight_autograd);)
 
 }  // namespace mlcalc::ops

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 namespace mlcalc::ops {
@@ -21,6 +22,8 @@ struct Order {
       sorted = sorted && (e == 0 || node[e - 1] <= node[e]);
     }
     for (int64_t k = 0; k < n; ++k) first[k + 1] += first[k];
+    std::iota(edges.begin(), edges.end(), int64_t{0});
+    if (sorted) return;
     std::vector<int64_t> next = first;
     for (int64_t e = 0; e < count; ++e) edges[next[node[e]]++] = e;
   }
