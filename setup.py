@@ -9,6 +9,7 @@ GENERATORS = ["pyxtal>=1.1"]
 FOUNDATION = ["sevenn>=0.11"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
+TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 # Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
 CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
 DOCS = [
@@ -23,6 +24,7 @@ TEST = [
     *DISPERSION,
     *DOCS,
     *HEAT,
+    *TORCH_SIM,
     "ipi>=3.3",
     "matscipy>=1.1",
     "mypy>=1.14",
@@ -75,6 +77,7 @@ setup(
         "generators": GENERATORS,
         "dispersion": DISPERSION,
         "heat": HEAT,
+        "torch-sim": TORCH_SIM,
         "cuda": CUDA,
         "docs": DOCS,
         "test": TEST,
