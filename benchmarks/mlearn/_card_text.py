@@ -164,20 +164,20 @@ below were trained four times, each time without a quarter of the frames, taken 
 frames of a trajectory, and that quarter was predicted. No network saw its quarter, neither in training nor in choosing
 the epoch (which was chosen on a tenth of the rest). Where they started from, a network trained on the energies of
 SevenNet-0 for other structures ([below](#how-it-was-trained)), is the same for all folds and saw no DFT of this
-collection. The networks that ship were trained on nine tenths of the frames
-instead of two thirds, and have no test set of their own. The intervals are from resampled frames.
+collection. The networks that ship were trained on nine tenths of the frames instead of two thirds, and have no test
+set of their own. The intervals are from resampled frames.
 
 **The columns are not errors on the same frames.** `mlearn` is measured on the training files of the mlearn collection;
 the other columns are the authors' own potentials on the official test split, which we do not have. How many slabs a set
 holds decides its energy error: every surface of the collection occurs once, so a slab taken out is a surface that
-the network has never seen, and its energy is off by ten times what bulk is off by. In the last column, without slabs:
+the network has never seen, and its energy is off by several times what bulk is off by. In the last column, without
+slabs:
 
 {_without_slabs(members)}
 
 **What was chosen on these frames.** Architecture and settings: some 45 trial runs on Mo and about a dozen on the other
 elements, most of 50 epochs or fewer, judged on a quarter, a fifth or a tenth of the same frames, preceded the configs
-below.
-Cross-validation does not know of that; it makes the errors optimistic by a little."""
+below. Cross-validation does not know of that; it makes the errors optimistic by a little."""
 
 
 def groups_section(members: list[Member]) -> str:
@@ -378,7 +378,7 @@ not far from them; pairs closer than any in training rest on the built-in ZBL re
 
 {members_section(members)}
 
-Training time is the sum of all epochs, on one thread each, with other runs on the same machine.
+Training time is the sum of all epochs on DFT, on one thread each, with other runs on the same machine.
 
 ## Errors
 

@@ -89,7 +89,7 @@ def member(run: Path, weights: dict[str, Path], cross_validation: dict[str, Any]
         sys.exit(f"no errors by cross-validation for {element}: give its file to --cv")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     model = potential.config
-    options = ", ".join(f"{key} {value}" for key, value in model["network"].items())
+    options = ", ".join(f"{key} {value}" for key, value in model["network"].items() if key != "avg_neighbors")
     architecture = f"`{model['architecture']}`{f' ({options})' if options else ''}{' with ZBL' if model['zbl'] else ''}"
     return Member(
         info=potential.info,

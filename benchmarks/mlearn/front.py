@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import torch
 from _common import crystal, machine
 from _peer_lammps import SNAPS, measure, mlcalc_lines, snap_lines
+from matplotlib.ticker import FixedLocator, NullLocator
 from published import PUBLISHED
 
 from mlcalc.figures import new_figure, save_figure
@@ -89,6 +90,11 @@ def picture(found: list[Point], path: Path) -> None:
             place = (point.ms_per_atom, point.forces_rmse_ev_per_ang)
             axes.annotate(point.name, place, xytext=(6, 4), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", yscale="log", xlabel="ms per atom and step in LAMMPS, one thread", ylabel="force RMSE, eV/Å")
+    axes.set_xlim(right=4 * max(point.ms_per_atom for point in found if point.ms_per_atom is not None))
+    for axis, ticks in ((axes.xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)), (axes.yaxis, (0.08, 0.1, 0.15, 0.2))):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     save_figure(figure, path)
 
 

@@ -151,7 +151,7 @@ class Trainer:
 
     def _started(self, potential: NeuralPotential, info: PotentialInfo) -> NeuralPotential:
         """Take over a potential, its reference energies moved to where the labels are."""
-        origin = {"start": self.settings.model.start, "start_weights": _digest(potential)}
+        origin = {"start": Path(self.settings.model.start).name, "start_weights": _digest(potential)}
         if "licence_text" in potential.info.provenance:
             origin["licence_text"] = potential.info.provenance["licence_text"]
         licence = info.licence if info.licence != "unknown" else potential.info.licence
