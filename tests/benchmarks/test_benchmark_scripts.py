@@ -144,6 +144,6 @@ def test_a_force_call_is_taken_apart(tmp_path: Path) -> None:
         assert sum(row["shares"].values()) == pytest.approx(1.0)
         assert 0.1 < row["inside_operations"] <= 1.05
     own = [sum(share for name, share in row["shares"].items() if "mlcalc::" in name) for row in (compiled, plain)]
-    assert own[0] > 0.3
-    assert own[1] < 0.05  # the exchange, which is the identity
+    assert own[0] > 0.1
+    assert own[1] < 0.02  # the exchange, which is the identity
     assert compiled["operations_per_call"] < plain["operations_per_call"]
