@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from mlcalc.errors import MlcalcError
+from mlcalc.crystals._tables import group, primitive_vectors, tables
 
-# Rows: primitive lattice vectors in units of the conventional ones, by centring letter (R: obverse, hexagonal axes).
-_CENTRINGS: dict[str, list[list[float]]] = {
-    "P": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "A": [[1, 0, 0], [0, 1 / 2, -1 / 2], [0, 1 / 2, 1 / 2]],
-    "C": [[1 / 2, 1 / 2, 0], [-1 / 2, 1 / 2, 0], [0, 0, 1]],
-    "I": [[-1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [1 / 2, 1 / 2, -1 / 2]],
-    "F": [[0, 1 / 2, 1 / 2], [1 / 2, 0, 1 / 2], [1 / 2, 1 / 2, 0]],
-    "R": [[2 / 3, 1 / 3, 1 / 3], [-1 / 3, 1 / 3, 1 / 3], [-1 / 3, -2 / 3, 1 / 3]],
-}
-
+__all__ = ["Site", "compatible", "draw_sites", "group", "place", "primitive_vectors", "sites"]
 
 @dataclass(frozen=True)
 class Site:
@@ -34,28 +24,6 @@ class Site:
     letter: str
     multiplicity: int
     free: int
-
-
-@lru_cache(maxsize=230)
-def group(number: int) -> Any:
-    """Return PyXtal's table of one space group.
-
-    Raises:
-        MlcalcError: PyXtal is not installed.
-        ValueError: not a space group number.
-    """
-    if not 1 <= number <= 230:
-        raise ValueError(f"space group numbers go from 1 to 230, not {number}")
-    try:
-        from pyxtal.symmetry import Group
-    except ImportError as error:
-        raise MlcalcError("symmetric random search needs PyXtal: pip install 'mlcalc[generators]'") from error
-    return Group(number)
-
-
-def primitive_vectors(number: int) -> np.ndarray:
-    """Return (3, 3) rows: primitive lattice vectors in units of the conventional ones."""
-    return np.array(_CENTRINGS[group(number).symbol[0]])
 
 
 @lru_cache(maxsize=230)
@@ -163,12 +131,5 @@ def place(number: int, site: Site, rng: np.random.Generator) -> np.ndarray:
     Returns:
         (multiplicity, 3) fractional coordinates in the primitive cell.
     """
-    position = group(number).get_wp_by_letter(site.letter)
-    conventional = position.apply_ops(rng.random(3))
-    scaled = conventional @ np.linalg.inv(primitive_vectors(number))
-    scaled -= np.floor(scaled)
-    kept: list[np.ndarray] = []
-    for point in scaled:
-        if all(np.abs((point - other + 0.5) % 1.0 - 0.5).max() > 1e-7 for other in kept):
-            kept.append(point)
-    return np.array(kept)
+    position = tables(number).positions[site.letter]
+    return position.primitive_points(rng.random(3)[list(position.columns)])
