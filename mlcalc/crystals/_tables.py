@@ -169,9 +169,7 @@ class Tables:
             proper.append(change)
         # Along polar axes PyXtal's shifts are those of its tables only; the canonical origin takes care of these axes.
         if 3 <= self.number <= 15:
-            proper = [
-                Change(w @ c.rotation, w @ c.translation + t) for w, t in self._monoclinic_axes() for c in proper
-            ]
+            proper = [Change(w @ c.rotation, w @ c.translation + t) for w, t in self._monoclinic_axes() for c in proper]
         return proper
 
     def _monoclinic_axes(self) -> list[tuple[np.ndarray, np.ndarray]]:

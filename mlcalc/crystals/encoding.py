@@ -84,7 +84,9 @@ def _orbits(
         members = np.unique(nearest)
         symbol = chemical_symbols[int(numbers[k])]
         if distance.min(axis=1).max() > symprec or not left[members].all():
-            raise CrystalError(f"atoms {symbol} do not form an orbit of space group {table.number}; try another symprec")
+            raise CrystalError(
+                f"atoms {symbol} do not form an orbit of space group {table.number}; try another symprec"
+            )
         left[members] = False
         best: tuple[float, str, np.ndarray] | None = None
         for letter, position in table.positions.items():
@@ -96,6 +98,8 @@ def _orbits(
             if best is None or off[at] < best[0]:
                 best = (float(off[at]), letter, free[at])
         if best is None or best[0] > symprec:
-            raise CrystalError(f"atoms {symbol} fit no Wyckoff position of space group {table.number}; try another symprec")
+            raise CrystalError(
+                f"atoms {symbol} fit no Wyckoff position of space group {table.number}; try another symprec"
+            )
         orbits.append(Orbit(symbol, best[1], tuple(float(v) for v in best[2])))
     return tuple(orbits)

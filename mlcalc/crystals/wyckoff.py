@@ -9,7 +9,19 @@ import numpy as np
 
 from mlcalc.crystals._tables import group, primitive_vectors, tables
 
-__all__ = ["Site", "compatible", "draw_sites", "group", "place", "primitive_vectors", "sites"]
+__all__ = [
+    "Site",
+    "compatible",
+    "draw_sites",
+    "group",
+    "place",
+    "primitive_vectors",
+    "reachable",
+    "sites",
+    "stock",
+    "without",
+]
+
 
 @dataclass(frozen=True)
 class Site:
@@ -49,8 +61,8 @@ def _kinds(number: int) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(kinds, reverse=True))
 
 
-def _stock(number: int, used: frozenset[str]) -> tuple[int, ...]:
-    """How many sites of each kind are left."""
+def stock(number: int, used: frozenset[str]) -> tuple[int, ...]:
+    """Return how many sites of each kind are left, -1 for any number, once the positions ``used`` are occupied."""
     left = []
     for multiplicity, count in _kinds(number):
         if count >= 0:
@@ -88,7 +100,24 @@ def compatible(number: int, counts: tuple[int, ...]) -> bool:
         number: space group.
         counts: atoms of each element per primitive cell.
     """
-    return _reachable(number, tuple(sorted(counts, reverse=True)), _stock(number, frozenset()), 0)
+    return _reachable(number, tuple(sorted(counts, reverse=True)), stock(number, frozenset()), 0)
+
+
+def reachable(number: int, counts: tuple[int, ...], left: tuple[int, ...]) -> bool:
+    """Say whether atoms of each element fit on the positions that are left.
+
+    Args:
+        number: space group.
+        counts: atoms of each element per primitive cell.
+        left: what ``stock`` returned.
+    """
+    return _reachable(number, counts, left, 0)
+
+
+def without(number: int, left: tuple[int, ...], multiplicity: int, uses: int) -> tuple[int, ...]:
+    """Return the stock after some positions without freedom, of one multiplicity, were occupied."""
+    kinds = _kinds(number)
+    return tuple(c - uses if m == multiplicity and c >= 0 else c for (m, _), c in zip(kinds, left, strict=True))
 
 
 def draw_sites(number: int, counts: tuple[int, ...], rng: np.random.Generator) -> list[list[Site]] | None:
@@ -116,7 +145,7 @@ def draw_sites(number: int, counts: tuple[int, ...], rng: np.random.Generator) -
                     continue
                 now = used if site.free else used | {site.letter}
                 rest = (missing - site.multiplicity, *counts[k + 1 :])
-                if _reachable(number, rest, _stock(number, now), 0):
+                if _reachable(number, rest, stock(number, now), 0):
                     options.append((site, now))
             site, used = options[int(rng.integers(len(options)))]
             mine.append(site)

@@ -26,7 +26,8 @@ def log_likelihood(network: WyckoffNetwork, batch: Batch, condition: Tensor) -> 
     The first three are probabilities, normalised over sites in canonical order; the last two densities, of the lattice
     per unit of (log volume per atom, log ratios, angles/30°) and of free coordinates per cell vector.
     """
-    sites = network.site_tokens(batch.group, batch.element, batch.letter, batch.so_far)
+    vectors = network.vectors()
+    sites = network.site_tokens(vectors, batch.group, batch.element, batch.letter, batch.so_far)
     size, n, width = sites.shape
     index = batch.placed[..., None].expand(-1, -1, width)
     zero = torch.zeros(size, 1, 3)
@@ -47,7 +48,7 @@ def log_likelihood(network: WyckoffNetwork, batch: Batch, condition: Tensor) -> 
     elements = torch.log_softmax(logits, dim=-1).gather(2, wanted[..., None])[..., 0]
     elements = torch.where(torch.arange(n + 1) <= lengths[:, None], elements, 0.0).sum(dim=1)
 
-    logits = network.letter_logits(hidden[:, 1 : n + 1], batch.group, batch.element)
+    logits = network.letter_logits(vectors, hidden[:, 1 : n + 1], batch.group, batch.element)
     letters = torch.log_softmax(logits.masked_fill(~batch.letter_ok, -torch.inf), dim=-1)
     letters = letters.gather(2, batch.letter[..., None])[..., 0]
     letters = torch.where(batch.site, letters, 0.0).sum(dim=1)

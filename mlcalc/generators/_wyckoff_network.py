@@ -27,6 +27,8 @@ from mlcalc.generators._wyckoff_vocabulary import (
 
 #: Keys and values of what a layer has seen.
 Cache = list[tuple[Tensor, Tensor]]
+#: Embedded elements and Wyckoff positions.
+Vectors = tuple[Tensor, Tensor]
 #: Largest concentration of a von Mises component: a spread of about 0.0016 of a cell vector.
 _MAX_LOG_KAPPA = math.log(1e4)
 _PROPERTIES = 3
@@ -114,9 +116,7 @@ class WyckoffNetwork(nn.Module):
         self.norm = nn.LayerNorm(w)
         self.group_head, self.element_head = nn.Linear(w, GROUPS), nn.Linear(w, n + 1)
         self.letter_query = nn.Sequential(nn.Linear(2 * w, w), nn.GELU(), nn.Linear(w, w))
-        self.lattice_head = nn.Sequential(
-            nn.Linear(w, w), nn.GELU(), nn.Linear(w, settings.lattice_components * 13)
-        )
+        self.lattice_head = nn.Sequential(nn.Linear(w, w), nn.GELU(), nn.Linear(w, settings.lattice_components * 13))
         self.coordinate_head = nn.Sequential(
             nn.Linear(w, w), nn.GELU(), nn.Linear(w, settings.coordinate_components * 10)
         )
@@ -124,24 +124,21 @@ class WyckoffNetwork(nn.Module):
             if parameter.dim() == 2 and "embedding" not in name:
                 nn.init.normal_(parameter, std=0.02 if "head" in name else parameter.shape[1] ** -0.5)
 
-    # -- tokens ------------------------------------------------------------------------------------------------------
-    def element_vectors(self) -> Tensor:
-        """Return (elements, width)."""
-        return self.element.weight + self.element_linear(self.element_features)
-
-    def position_vectors(self) -> Tensor:
-        """Return (230, 27, width)."""
-        return self.site(self.features) + self.letter.weight
+    def vectors(self) -> Vectors:
+        """Embed all elements (elements, width) and all Wyckoff positions (230, 27, width)."""
+        return (
+            self.element.weight + self.element_linear(self.element_features),
+            self.site(self.features) + self.letter.weight,
+        )
 
     def group_token(self, group: Tensor) -> Tensor:
         """Embed space groups (B,), numbered from 0."""
         return self.group(group) + self.system(self.systems[group])
 
-    def site_tokens(self, group: Tensor, element: Tensor, letter: Tensor, so_far: Tensor) -> Tensor:
+    def site_tokens(self, vectors: Vectors, group: Tensor, element: Tensor, letter: Tensor, so_far: Tensor) -> Tensor:
         """Embed sites (B, S): element, position, and the atoms in the cell up to and with each."""
         amounts = torch.stack([so_far / 10, torch.log(so_far.clamp(min=1))], dim=-1)
-        positions = self.position_vectors()[group[:, None], letter]
-        return self.element_vectors()[element] + positions + self.amount(amounts)
+        return vectors[0][element] + vectors[1][group[:, None], letter] + self.amount(amounts)
 
     def geometry_tokens(self, sites: Tensor, previous: Tensor, known: Tensor, shape: Tensor) -> Tensor:
         """Embed what is to be placed: site (B, F, width), coordinates placed before (B, F, 3), lattice (B, 6)."""
@@ -149,7 +146,6 @@ class WyckoffNetwork(nn.Module):
         waves = torch.cat([torch.cos(turn) * known, torch.sin(turn) * known, known], dim=-1)
         return self.place_token(sites) + self.seen_coordinates(waves) + self.cell(shape)[:, None]
 
-    # -- body and heads ----------------------------------------------------------------------------------------------
     def body(self, x: Tensor, mask: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Run the layers on new tokens.
 
@@ -164,11 +160,10 @@ class WyckoffNetwork(nn.Module):
             new.append((keys, values))
         return self.norm(x), new
 
-    def letter_logits(self, hidden: Tensor, group: Tensor, element: Tensor) -> Tensor:
+    def letter_logits(self, vectors: Vectors, hidden: Tensor, group: Tensor, element: Tensor) -> Tensor:
         """Return (B, S, 27) logits of letters from hidden states (B, S, width) and elements (B, S)."""
-        query = self.letter_query(torch.cat([hidden, self.element_vectors()[element]], dim=-1))
-        keys = self.position_vectors()[group]
-        return torch.einsum("bsw,blw->bsl", query, keys) / math.sqrt(self.settings.width)
+        query = self.letter_query(torch.cat([hidden, vectors[0][element]], dim=-1))
+        return torch.einsum("bsw,blw->bsl", query, vectors[1][group]) / math.sqrt(self.settings.width)
 
     def lattice_mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights (B, K), means (B, K, 6) and log widths (B, K, 6) of Gaussians of the shape."""
@@ -207,5 +202,7 @@ def coordinate_log_density(mixture: tuple[Tensor, Tensor, Tensor], value: Tensor
     weights, centres, log_kappa = mixture
     kappa = torch.exp(log_kappa)
     # 1 - cos as a square, which keeps its digits where kappa is large.
-    each = -2 * kappa * torch.sin(math.pi * (value[..., None, :] - centres)).square() - torch.log(torch.special.i0e(kappa))
+    each = -2 * kappa * torch.sin(math.pi * (value[..., None, :] - centres)).square() - torch.log(
+        torch.special.i0e(kappa)
+    )
     return torch.logsumexp(weights + (each * free[..., None, :]).sum(dim=-1), dim=-1)
