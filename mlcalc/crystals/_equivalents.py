@@ -1,6 +1,6 @@
 """Equivalent descriptions of a crystal under the normaliser of its space group, and which of them is canonical.
 
-Choice of the canonical one, in this order: (monoclinic) the shortest axes a and c; the Wyckoff letters, as early in the
+Choice of the canonical one, in this order: (triclinic) Niggli's cell; (monoclinic) the shortest axes a and c; the Wyckoff letters, as early in the
 alphabet as possible; these letters given to the most electropositive elements first; β ≥ 90° and short axes first; small
 free coordinates. Along polar axes the first orbit lies at zero.
 """
@@ -14,11 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import spglib
 from ase.data import atomic_numbers
 from ase.geometry.cell import cell_to_cellpar, cellpar_to_cell
 
 from mlcalc.crystals._tables import Change, Tables, tables
 from mlcalc.crystals.description import Orbit, WyckoffCrystal, full_cell, reduced_cell
+from mlcalc.errors import CrystalError
 
 #: Coordinates are compared in units of this.
 _GRAIN = 1e-3
@@ -47,6 +49,8 @@ class _View:
 def canonical_description(crystal: WyckoffCrystal) -> WyckoffCrystal:
     """Return the canonical description."""
     table = tables(crystal.space_group)
+    if crystal.space_group <= 2:
+        crystal = _niggli(crystal)
     views = list(_views(crystal, table))
     if 3 <= crystal.space_group <= 15:
         views = _smallest(views, lambda v: round(float(v.cell[0] + v.cell[2]) / 0.01))
@@ -64,6 +68,27 @@ def canonical_description(crystal: WyckoffCrystal) -> WyckoffCrystal:
         for candidate in _descriptions(crystal, table, view):
             found.append((_coordinates(candidate), candidate))
     return min(found, key=lambda item: item[0])[1]
+
+
+def _niggli(crystal: WyckoffCrystal) -> WyckoffCrystal:
+    """Describe a triclinic crystal in its reduced cell."""
+    vectors = cellpar_to_cell(full_cell(crystal.space_group, crystal.lattice))
+    reduced = spglib.niggli_reduce(vectors)
+    if reduced is None:
+        raise CrystalError(f"the cell {crystal.lattice} cannot be reduced")
+    matrix = np.rint(np.linalg.solve(vectors.T, np.array(reduced).T).T)  # reduced = matrix @ vectors
+    if np.linalg.det(matrix) < 0:
+        matrix = -matrix
+    inverse = np.linalg.inv(matrix)
+    # All positions of triclinic groups are a point and its inverse, at fixed (0 or 1/2) or free coordinates.
+    table = tables(crystal.space_group)
+    orbits = []
+    for orbit in crystal.orbits:
+        points = table.positions[orbit.letter].points(np.array(orbit.free)) @ inverse
+        letter = table.letter_of(points)
+        orbits.append(Orbit(orbit.element, letter, tuple(points[0] % 1.0) if orbit.free else ()))
+    cell = cell_to_cellpar(matrix @ vectors)
+    return WyckoffCrystal(crystal.space_group, tuple(orbits), reduced_cell(crystal.space_group, cell))
 
 
 def equivalent_descriptions(crystal: WyckoffCrystal) -> list[WyckoffCrystal]:

@@ -50,17 +50,16 @@ def read_crystals(path: str | Path) -> list[LabelledCrystal]:
         frames = frames if isinstance(frames, list) else [frames]
         return [LabelledCrystal(a, _numbers(a.info), str(k)) for k, a in enumerate(frames)]
     found = []
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        for k, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                atoms = Atoms(row["species"], cell=row["cell"], scaled_positions=row["frac"], pbc=True)
-            except (KeyError, TypeError, ValueError) as error:
-                raise CrystalError(f"{path}, line {k + 1}: {type(error).__name__}: {error}") from error
-            found.append(LabelledCrystal(atoms, _numbers(row), str(row.get("id", k))))
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for k, line in enumerate(content.decode("utf-8").splitlines()):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            atoms = Atoms(row["species"], cell=row["cell"], scaled_positions=row["frac"], pbc=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CrystalError(f"{path}, line {k + 1}: {type(error).__name__}: {error}") from error
+        found.append(LabelledCrystal(atoms, _numbers(row), str(row.get("id", k))))
     return found
 
 
