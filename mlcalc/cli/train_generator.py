@@ -25,21 +25,25 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
-        from mlcalc.generators.training import GeneratorTrainer, read_generator_settings
+        from mlcalc.generators.training import PARTS, GeneratorTrainer, read_generator_settings
 
         settings = read_generator_settings(config)
-        given = {"out": out and str(out), "threads": threads, "epochs": epochs}
-        settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if v is not None})
+        if out is not None:
+            settings = dataclasses.replace(settings, out=str(out))
+        if threads is not None:
+            settings = dataclasses.replace(settings, threads=threads)
+        if epochs is not None:
+            settings = dataclasses.replace(settings, epochs=epochs)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         console = Console(soft_wrap=True)
 
         def report(row: dict[str, Any]) -> None:
+            parts = ", ".join(f"{part} {row[f'{part}_nats']:.3f}" for part in PARTS)
             console.print(
-                f"epoch {row['epoch'] + 1:4d}/{settings.epochs}  nats per crystal: training {row['training_nats']:8.3f}  "
-                f"validation {row['validation_nats']:8.3f} (group {row['group_nats']:.3f}, elements "
-                f"{row['elements_nats']:.3f}, letters {row['letters_nats']:.3f}, lattice {row['lattice_nats']:.3f}, "
-                f"coordinates {row['coordinates_nats']:.3f})  {row['seconds']:.1f} s",
+                f"epoch {row['epoch'] + 1:4d}/{settings.epochs}  nats per crystal: training "
+                f"{row['training_nats']:8.3f}  validation {row['validation_nats']:8.3f} ({parts})  "
+                f"{row['seconds']:.1f} s",
                 highlight=False,
             )
 

@@ -3,6 +3,7 @@
 from mlcalc.crystals.description import Orbit, WyckoffCrystal, lattice_parameters
 from mlcalc.crystals.distances import ClosestPair, closest_neighbors, closest_pair
 from mlcalc.crystals.encoding import canonical, encode, equivalents
+from mlcalc.crystals.fingerprints import fingerprint
 from mlcalc.crystals.symmetry import SpaceGroup, find_space_group
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "encode",
     "equivalents",
     "find_space_group",
+    "fingerprint",
     "lattice_parameters",
 ]

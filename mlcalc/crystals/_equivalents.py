@@ -1,8 +1,8 @@
 """Equivalent descriptions of a crystal under the normaliser of its space group, and which of them is canonical.
 
-Choice of the canonical one, in this order: (triclinic) Niggli's cell; (monoclinic) the shortest axes a and c; the Wyckoff letters, as early in the
-alphabet as possible; these letters given to the most electropositive elements first; β ≥ 90° and short axes first; small
-free coordinates. Along polar axes the first orbit lies at zero.
+Choice of the canonical one, in this order: (triclinic) Niggli's cell; (monoclinic) the shortest axes a and c; the
+Wyckoff letters, as early in the alphabet as possible; these letters given to the most electropositive elements first;
+β ≥ 90° and short axes first; small free coordinates. Along polar axes the first orbit lies at zero.
 """
 
 from __future__ import annotations

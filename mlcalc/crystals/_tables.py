@@ -174,14 +174,15 @@ class Tables:
 
     def _monoclinic_axes(self) -> list[tuple[np.ndarray, np.ndarray]]:
         found = []
+        quarters = (0.0, 0.25, 0.5, 0.75)
+        shifts = [np.array([x, 0.0, z]) for x, z in product(quarters, quarters)]
         for a, b, c, d in product((-1, 0, 1), repeat=4):
             if abs(a * d - b * c) != 1:
                 continue
             matrix = np.array([[a, 0, b], [0, a * d - b * c, 0], [c, 0, d]], dtype=float)
-            for shift in product((0, 0.25, 0.5, 0.75), (0,), (0, 0.25, 0.5, 0.75)):
-                if self.keeps(Change(matrix, np.array(shift))):
-                    found.append((matrix, np.array(shift)))
-                    break
+            origin = next((shift for shift in shifts if self.keeps(Change(matrix, shift))), None)
+            if origin is not None:
+                found.append((matrix, origin))
         found.sort(key=lambda item: not np.array_equal(item[0], np.eye(3)))
         # Matrices that differ by the inversion or by a rotation of the group lead to the same axes up to signs.
         kept: list[tuple[np.ndarray, np.ndarray]] = []

@@ -13,6 +13,7 @@ from ase.geometry.cell import cellpar_to_cell
 
 from mlcalc.crystals._tables import primitive_vectors, tables
 from mlcalc.errors import CrystalError
+from mlcalc.records import jsonable
 
 #: Which of a, b, c, alpha, beta, gamma are free, by crystal system.
 _FREE = {
@@ -161,7 +162,8 @@ class WyckoffCrystal:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; ``from_dict`` reads it back."""
-        return asdict(self)
+        values: dict[str, Any] = jsonable(asdict(self))
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> WyckoffCrystal:

@@ -192,14 +192,14 @@ def _fill_order(
 def batches(items: Sequence[Encoded], size: int, n_elements: int, order: np.ndarray | None = None) -> Iterator[Batch]:
     """Yield batches of crystals of similar length; with an order, in an order that depends on it alone."""
     indices = np.arange(len(items)) if order is None else order
-    lengths = np.array([len(items[k].letters) for k in indices])
+    lengths = np.array([len(items[k].letters) for k in indices.tolist()])
     pools = [range(start, min(start + 16 * size, len(indices))) for start in range(0, len(indices), 16 * size)]
-    chunks: list[np.ndarray] = []
+    chunks: list[list[int]] = []
     for pool in pools:
-        mine = indices[list(pool)][np.argsort(lengths[list(pool)], kind="stable")]
+        mine = indices[list(pool)][np.argsort(lengths[list(pool)], kind="stable")].tolist()
         chunks += [mine[k : k + size] for k in range(0, len(mine), size)]
     if order is not None:
-        chunks = [chunks[k] for k in np.random.default_rng(int(order[0])).permutation(len(chunks))]
+        chunks = [chunks[k] for k in np.random.default_rng(int(order[0])).permutation(len(chunks)).tolist()]
     for chunk in chunks:
         yield collate([items[k] for k in chunk], n_elements)
 

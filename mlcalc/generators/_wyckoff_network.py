@@ -2,8 +2,8 @@
 
 The sequence of a crystal is [conditions][space group][site 1]…[site n][geometry of site i]…, where geometry tokens
 exist for sites with free coordinates only. The hidden state of the last site also predicts the lattice. Sites come in
-canonical order, so that no code of positions is needed. Ideas: WyFormer (Kazeev et al., arXiv:2503.02407), CrystalFormer
-(Cao et al., Sci. Bull. 69 (2024), arXiv:2403.15734) for the mixtures.
+canonical order, so that no code of positions is needed. Ideas: WyFormer (Kazeev et al., arXiv:2503.02407) for tokens,
+CrystalFormer (Cao et al., arXiv:2403.15734) for the mixtures.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class WyckoffNetwork(nn.Module):
     """
 
     features: Tensor
+    shape: Tensor
+    systems: Tensor
     element_features: Tensor
 
     def __init__(self, elements: tuple[str, ...], settings: NetworkSettings) -> None:

@@ -120,7 +120,7 @@ class Sampler:
         while True:
             rows = np.flatnonzero(active)
             options = [self.rules.options(drawn[r].state) for r in rows]
-            allowed = np.array([[*table.any(axis=1), end] for table, end in options])
+            allowed = np.array([np.append(table.any(axis=1), end) for table, end in options])
             mine = [rngs[r] for r in rows]
             chosen, logs = _choose(self._guided(self.network.element_head(hidden))[rows], allowed, mine)
             element = np.zeros(self.rows, dtype=np.int64)

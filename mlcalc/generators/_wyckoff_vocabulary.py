@@ -62,7 +62,7 @@ def site_tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
                 k / LETTERS,
                 1.0,
             ]
-    return tuple(torch.from_numpy(a) for a in (features, multiplicity, free, shape))  # type: ignore[return-value]
+    return torch.from_numpy(features), torch.from_numpy(multiplicity), torch.from_numpy(free), torch.from_numpy(shape)
 
 
 def letter_names(number: int) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ from mlcalc.generators._wyckoff_settings import (
 from mlcalc.generators._wyckoff_vocabulary import in_order
 from mlcalc.generators._wyckoff_weights import save_network
 
-__all__ = ["GeneratorTrainer", "GeneratorTrainingSettings", "generator_settings", "read_generator_settings"]
+__all__ = ["PARTS", "GeneratorTrainer", "GeneratorTrainingSettings", "generator_settings", "read_generator_settings"]
 
 _FIELDS = ("epoch", "learning_rate", "training_nats", "validation_nats", *(f"{p}_nats" for p in PARTS), "seconds")
 

@@ -52,7 +52,8 @@ class WyckoffGenerator(Generator):
 
     Args:
         weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
-        min_distance: smallest allowed distance in units of the sum of covalent radii, self images included.
+        min_distance: smallest allowed distance in units of the sum of covalent radii, self images included; one in a
+            thousand of the training crystals is below 0.7.
         guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
             exaggerates what the targets change in space group and sites.
         attempts: crystals drawn for one candidate before giving up.
@@ -63,7 +64,7 @@ class WyckoffGenerator(Generator):
     def __init__(
         self,
         weights: str | Path | None = None,
-        min_distance: float = 0.6,
+        min_distance: float = 0.7,
         guidance: float = 1.0,
         attempts: int = 100,
     ):
@@ -97,8 +98,8 @@ class WyckoffGenerator(Generator):
                 if tried.candidate is None:
                     reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
                     raise GeneratorError(
-                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts ({reasons}); "
-                        "allow a larger volume per atom, fewer atoms or other space groups"
+                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
+                        f"({reasons}); allow a larger volume per atom, fewer atoms or other space groups"
                     )
                 yield tried.candidate
 

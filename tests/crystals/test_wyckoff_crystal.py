@@ -24,23 +24,39 @@ from mlcalc.crystals import (
 from mlcalc.crystals._tables import tables
 from mlcalc.errors import CrystalError
 
-# Published crystals of all seven systems, with their space groups: ASE builds them from its own tables.
+
+def built(number: int, sites: str, cell: str, setting: int = 1) -> tuple[int, Atoms]:
+    """A crystal as ASE's own tables build it: ``"Ti 0 0 0; O 0.305 0.305 0"``, lengths and angles."""
+    rows = [site.split() for site in sites.split(";")]
+    points = [tuple(float(x) for x in row[1:]) for row in rows]
+    cellpar = [float(x) for x in cell.split()]
+    return number, crystal([row[0] for row in rows], points, spacegroup=number, setting=setting, cellpar=cellpar)
+
+
+# Published crystals of all seven systems, with their space groups.
 KNOWN = {
-    "spinel": (
-        227,
-        crystal(["Mg", "Al", "O"], [(1 / 8,) * 3, (1 / 2,) * 3, (0.2624,) * 3], spacegroup=227, setting=2, cellpar=[8.08] * 3 + [90] * 3),
+    "spinel": built(
+        227, "Mg 0.125 0.125 0.125; Al 0.5 0.5 0.5; O 0.2624 0.2624 0.2624", "8.08 8.08 8.08 90 90 90", setting=2
     ),
-    "rutile": (136, crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90])),
-    "quartz": (152, crystal(["Si", "O"], [(0.4697, 0, 1 / 3), (0.4133, 0.2672, 0.4523)], spacegroup=152, cellpar=[4.913, 4.913, 5.405, 90, 90, 120])),
-    "corundum": (167, crystal(["Al", "O"], [(0, 0, 0.35219), (0.30633, 0, 0.25)], spacegroup=167, cellpar=[4.759, 4.759, 12.991, 90, 90, 120])),
+    "rutile": built(136, "Ti 0 0 0; O 0.305 0.305 0", "4.594 4.594 2.959 90 90 90"),
+    "quartz": built(152, "Si 0.4697 0 0.33333333; O 0.4133 0.2672 0.4523", "4.913 4.913 5.405 90 90 120"),
+    "corundum": built(167, "Al 0 0 0.35219; O 0.30633 0 0.25", "4.759 4.759 12.991 90 90 120"),
     "wurtzite": (186, bulk("ZnO", "wurtzite", a=3.25, c=5.2)),
-    "perovskite": (62, crystal(["Ca", "Ti", "O", "O"], [(0.0065, 0.0356, 0.25), (0, 0.5, 0), (0.5711, -0.0161, 0.25), (0.2897, 0.2888, 0.0373)], spacegroup=62, setting=1, cellpar=[5.38, 5.44, 7.64, 90, 90, 90])),
-    "baddeleyite": (14, crystal(["Zr", "O", "O"], [(0.2754, 0.0395, 0.2083), (0.07, 0.3317, 0.3447), (0.4496, 0.7569, 0.4792)], spacegroup=14, cellpar=[5.15, 5.212, 5.317, 90, 99.23, 90])),
-    "kyanite": (2, crystal(["Al", "Si", "O"], [(0.3254, 0.704, 0.4582), (0.2962, 0.0649, 0.7066), (0.1095, 0.1468, 0.1288)], spacegroup=2, cellpar=[5.0, 5.6, 6.1, 89.9, 101.1, 106.0])),
+    "perovskite": built(
+        62,
+        "Ca 0.0065 0.0356 0.25; Ti 0 0.5 0; O 0.5711 -0.0161 0.25; O 0.2897 0.2888 0.0373",
+        "5.38 5.44 7.64 90 90 90",
+    ),
+    "baddeleyite": built(
+        14, "Zr 0.2754 0.0395 0.2083; O 0.07 0.3317 0.3447; O 0.4496 0.7569 0.4792", "5.15 5.212 5.317 90 99.23 90"
+    ),
+    "centred": built(
+        2, "Al 0.3254 0.704 0.4582; Si 0.2962 0.0649 0.7066; O 0.1095 0.1468 0.1288", "5 5.6 6.1 90 101 106"
+    ),
     "diamond": (227, bulk("C", "diamond", a=3.567)),
     "hcp": (194, bulk("Ti", "hcp", a=2.95, c=4.68)),
-    "polar": (1, Atoms("LiNaK", scaled_positions=[(0.1, 0.2, 0.3), (0.52, 0.61, 0.77), (0.7, 0.05, 0.4)], cell=[(5, 0, 0), (0.3, 5.5, 0), (0.9, 1.1, 6)], pbc=True)),
-}  # fmt: skip
+    "polar": built(1, "Li 0.1 0.2 0.3; Na 0.52 0.61 0.77; K 0.7 0.05 0.4", "5 5.5 6.2 78 81 86"),
+}
 
 
 def disguise(atoms: Atoms, seed: int) -> Atoms:

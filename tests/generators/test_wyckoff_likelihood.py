@@ -77,7 +77,10 @@ def brute_force(number: int, constraints: Constraints) -> set[tuple[tuple[int, i
                 amounts[VOCABULARY[e]] += site.multiplicity
             if any(e not in amounts for e in constraints.elements):
                 continue
-            if constraints.formula and tuple(amounts[e] for e in constraints.species()) not in constraints.compositions():
+            if (
+                constraints.formula
+                and tuple(amounts[e] for e in constraints.species()) not in constraints.compositions()
+            ):
                 continue
             found.add(tuple((e, l) for e, l, _ in chosen))
     return found
@@ -122,14 +125,14 @@ def test_probabilities_of_all_crystals_sum_to_one_and_samples_follow_them(networ
     free = site_tables()[2].numpy()
     expected: dict[tuple[object, ...], float] = {}
     told = conditions(len(VOCABULARY), None, None, None, 1)
-    logits = network.group_head(network.body(network.condition(told)[:, None], torch.ones(1, 1, 1, dtype=torch.bool))[0])
+    with torch.no_grad():
+        start = network.body(network.condition(told)[:, None], torch.ones(1, 1, 1, dtype=torch.bool))[0]
+        logits = network.group_head(start)
     groups = torch.log_softmax(logits[0, 0].double().masked_fill(~torch.from_numpy(rules.groups), -torch.inf), dim=-1)
     for number in np.flatnonzero(rules.groups) + 1:
         names = letter_names(number)
         for sites in all_states(rules, number):
-            orbits = tuple(
-                Orbit(VOCABULARY[e], names[l], (0.3,) * int(free[number - 1, l].sum())) for e, l in sites
-            )
+            orbits = tuple(Orbit(VOCABULARY[e], names[l], (0.3,) * int(free[number - 1, l].sum())) for e, l in sites)
             lattice = (5.0, 6.0, 7.0) if number == 47 else (5.0,)
             batch = collate([encode_crystal(WyckoffCrystal(int(number), orbits, lattice), VOCABULARY, {})], 5)
             # Canonical order alone allows more than the constraints: put their masks in its place.
@@ -164,11 +167,13 @@ def test_probabilities_of_all_crystals_sum_to_one_and_samples_follow_them(networ
 
 
 def test_sampled_log_probability_is_the_likelihood(network: WyckoffNetwork) -> None:
-    """The sampler, token by token with a cache, and the training code, all at once, agree on lattice and coordinates."""
+    """The sampler, token by token with a cache, and the training code, all at once, agree on densities."""
     constraints = Constraints(n_atoms=(1, 6), space_groups=(2, 12, 62, 139, 166, 186, 216))
     rules = Rules(constraints, VOCABULARY)
     told = conditions(len(VOCABULARY), None, None, torch.tensor([[-1.0, 0.1, 2.0]]), 1)
-    drawn = Sampler(network, rules, None, 1.0).draw(told.expand(40, -1), None, [np.random.default_rng(k) for k in range(40)])
+    drawn = Sampler(network, rules, None, 1.0).draw(
+        told.expand(40, -1), None, [np.random.default_rng(k) for k in range(40)]
+    )
     seen = 0
     for d in drawn:
         crystal = d.crystal(VOCABULARY)
@@ -227,7 +232,9 @@ def test_lattice_density_is_a_mixture_of_gaussians() -> None:
     s = math.exp(-1.0)
     expected = 0.3 * stats.norm(3, s).pdf(2.7) * stats.norm(0.1, s).pdf(0.3)
     expected += 0.7 * stats.norm(2, s).pdf(2.7) * stats.norm(0.5, s).pdf(0.3)
-    assert float(lattice_log_density((weights, means, log_widths), value, free)) == pytest.approx(math.log(expected), abs=1e-5)
+    assert float(lattice_log_density((weights, means, log_widths), value, free)) == pytest.approx(
+        math.log(expected), abs=1e-5
+    )
 
 
 def test_truncated_normal_far_out_in_the_tails() -> None:
