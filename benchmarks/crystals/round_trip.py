@@ -42,11 +42,11 @@ def main() -> None:
             continue
         seconds += time.perf_counter() - start
         after = find_space_group(back, arguments.symprec)
-        match = matcher.fit(structure(item.atoms), structure(back))
+        match = bool(matcher.fit(structure(item.atoms), structure(back)))
         group = before is not None and after is not None and before.number == after.number
-        counts["match"] += match
-        counts["same group"] += group
-        counts["both"] += match and group
+        counts["match"] += int(match)
+        counts["same group"] += int(group)
+        counts["both"] += int(match and group)
         if not (match and group):
             print(f"{item.name}: match {match}, space group {before} -> {after}", flush=True)
     total = len(crystals)

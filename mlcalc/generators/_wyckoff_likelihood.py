@@ -36,8 +36,8 @@ def log_likelihood(network: WyckoffNetwork, batch: Batch, condition: Tensor) -> 
     free_shape = network.shape[batch.group]
     geometry = network.geometry_tokens(sites.gather(1, index), previous, known, batch.shape * free_shape)
     start = network.condition(condition)[:, None]
-    tokens = torch.cat([start, network.group_token(batch.group)[:, None], sites, geometry], dim=1)
-    hidden, _ = network.body(tokens, look_mask(batch))
+    tokens = torch.cat([network.group_token(batch.group)[:, None], sites, geometry], dim=1)
+    hidden, _ = network.body(torch.cat([start, tokens + start], dim=1), look_mask(batch))
 
     group = torch.log_softmax(network.group_head(hidden[:, 0]), dim=-1).gather(1, batch.group[:, None])[:, 0]
     end = torch.full_like(batch.element[:, :1], network.element_head.out_features - 1)

@@ -88,11 +88,12 @@ class Sampler:
         self.there = torch.zeros(len(condition), 0, dtype=torch.bool)
         self.cache: Cache | None = None
         yes = np.ones(self.rows, dtype=bool)
-        hidden = self._step(self.network.condition(condition), yes)
+        self.start = self.network.condition(condition)
+        hidden = self._step(self.start, yes)
         chosen, logs = _choose(self._guided(self.network.group_head(hidden)), self.rules.groups[None], rngs)
         drawn = [Drawn(State(int(g) + 1), log_symbols=float(p)) for g, p in zip(chosen, logs, strict=True)]
         self.group = torch.from_numpy(np.tile(chosen, self.copies))
-        hidden = self._step(self.network.group_token(self.group), yes)
+        hidden = self._step(self.network.group_token(self.group) + self.start, yes)
         last = self._sites(drawn, hidden, rngs)
         self._lattices(drawn, last, rngs)
         self._coordinates(drawn, rngs)
@@ -145,7 +146,7 @@ class Sampler:
                 letter[r], so_far[r] = chosen[k], row.state.atoms
             letters, amounts = (torch.from_numpy(np.tile(a, self.copies))[:, None] for a in (letter, so_far))
             tokens = self.network.site_tokens(self.vectors, self.group, elements, letters, amounts)[:, 0]
-            hidden = self._step(tokens, active)
+            hidden = self._step(tokens + self.start, active)
             last = torch.where(torch.from_numpy(np.tile(active, self.copies))[:, None], hidden, last)
 
     def _lattices(self, drawn: list[Drawn], last: Tensor, rngs: list[np.random.Generator]) -> None:
@@ -191,7 +192,7 @@ class Sampler:
             sites = self.network.site_tokens(self.vectors, self.group, e, l, n.float())
             previous, given = (torch.from_numpy(np.tile(a, (self.copies, 1))).float()[:, None] for a in (before, known))
             tokens = self.network.geometry_tokens(sites, previous, given, shape)[:, 0]
-            mixture = self.network.coordinate_mixture(self._step(tokens, active)[: self.rows])
+            mixture = self.network.coordinate_mixture(self._step(tokens + self.start, active)[: self.rows])
             log_weights, centres, log_kappa = (t.double() for t in mixture)
             weights, middle, kappa = log_weights.exp().numpy(), centres.numpy(), log_kappa.exp().numpy()
             for r in np.flatnonzero(active):
