@@ -1,8 +1,8 @@
 """The Wyckoff transformer: one causal network over conditions, space group, sites, and geometry.
 
 The sequence of a crystal is [conditions][space group][site 1]…[site n][geometry of site i]…, where geometry tokens
-exist for sites with free coordinates only; the conditions are added to all other tokens as well. The hidden state of the
-last site also predicts the lattice. Sites come in canonical order, so that no code of positions is needed. Ideas:
+exist for sites with free coordinates only; the conditions are added to all other tokens as well. The hidden state of
+the last site also predicts the lattice. Sites come in canonical order, so that no code of positions is needed. Ideas:
 WyFormer (Kazeev et al., arXiv:2503.02407) for tokens, CrystalFormer (Cao et al., arXiv:2403.15734) for mixtures.
 """
 

@@ -187,6 +187,31 @@ def test_sampled_log_probability_is_the_likelihood(network: WyckoffNetwork) -> N
     assert seen > 20
 
 
+def test_a_range_of_volumes_cuts_the_density(network: WyckoffNetwork) -> None:
+    """With a range, the log-probability is larger by minus the log of the probability that the range is met without."""
+    constraints = Constraints(formula="Al", n_atoms=(1, 1), space_groups=(225,))
+    rules = Rules(constraints, VOCABULARY)
+    told = conditions(len(VOCABULARY), None, None, None, 1)
+    rngs = [np.random.default_rng(k) for k in range(3000)]
+    free = Sampler(network, rules, None, 1.0).draw(told.expand(3000, -1), None, rngs)
+    volumes = np.exp([d.shape[0] for d in free])
+    low, high = np.quantile(volumes, [0.3, 0.5])
+    sampler = Sampler(network, rules, (float(low), float(high)), 1.0)
+    cut = sampler.draw(told.expand(400, -1), None, [np.random.default_rng(k) for k in range(400)])
+    within = np.exp([d.shape[0] for d in cut])
+    assert low <= within.min()
+    assert within.max() <= high
+    chosen = np.sort(volumes[(volumes >= low) & (volumes <= high)])
+    assert stats.ks_2samp(within, chosen).pvalue > 1e-4
+    for d in cut[:20]:
+        crystal = d.crystal(VOCABULARY)
+        assert crystal is not None
+        batch = collate([encode_crystal(crystal, VOCABULARY, {})], len(VOCABULARY))
+        with torch.no_grad():
+            density = float(log_likelihood(network, batch, told)[0, PARTS.index("lattice")])
+        assert d.log_numbers == pytest.approx(density - math.log(0.2), abs=0.15)  # a fifth of the samples, 3000 of them
+
+
 def test_padding_and_company_change_nothing(network: WyckoffNetwork) -> None:
     rng = np.random.default_rng(0)
     crystals = [
