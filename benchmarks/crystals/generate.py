@@ -14,11 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlcalc.crystals import closest_pair, fingerprint
+from mlcalc.crystals import WyckoffCrystal, closest_pair, fingerprint
 from mlcalc.crystals.duplicates import cluster_duplicates
+from mlcalc.crystals.fingerprints import fingerprint_of
 from mlcalc.crystals.io import read_crystals
 from mlcalc.files import write_atomic
 from mlcalc.generators import Constraints, make_generator
+
+
+def known_fingerprints(path: Path) -> set[str]:
+    if path.name == "crystals.json":  # described already
+        rows = json.loads(path.read_text(encoding="utf-8"))["crystals"]
+        return {fingerprint_of(WyckoffCrystal.from_dict(row)) for row in rows if row}
+    return {fingerprint(item.atoms) for item in read_crystals(path)}
 
 
 def main() -> None:
@@ -30,7 +38,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, default=20, help="largest number of atoms in the primitive cell")
     parser.add_argument("--formula")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--reference", type=Path, help="crystals that are not new")
+    parser.add_argument("--reference", type=Path, help="crystals that are not new, or crystals.json of a training run")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -59,8 +67,7 @@ def main() -> None:
         "closest_pair_median": float(np.median([p.ratio if (p := closest_pair(a, 1.5)) else 1.5 for a in structures])),
     }
     if arguments.reference:
-        known = read_crystals(arguments.reference)
-        prints = {fingerprint(item.atoms) for item in known}
+        prints = known_fingerprints(arguments.reference)
         formulas = {text.split()[0] for text in prints}
         mine = [fingerprint(a) for a in structures]
         figures["new_formula_percent"] = 100 * sum(m.split()[0] not in formulas for m in mine) / n

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ase import Atoms
 from ase.formula import Formula
 
+from mlcalc.crystals.description import WyckoffCrystal
 from mlcalc.crystals.encoding import SYMPREC, encode
 from mlcalc.errors import CrystalError
 
@@ -23,9 +24,13 @@ def fingerprint(atoms: Atoms, symprec: float = SYMPREC) -> str:
     Returns:
         For example ``"Al2MgO4 227 Mg:a Al:d O:e"``; the formula alone where no symmetry can be found.
     """
-    formula = Formula.from_list(atoms.get_chemical_symbols()).reduce()[0].format("hill")
     try:
-        crystal = encode(atoms, symprec)
+        return fingerprint_of(encode(atoms, symprec))
     except CrystalError:
-        return formula
+        return Formula.from_list(atoms.get_chemical_symbols()).reduce()[0].format("hill")
+
+
+def fingerprint_of(crystal: WyckoffCrystal) -> str:
+    """Return the fingerprint of a canonical description."""
+    formula = Formula.from_dict(crystal.counts()).reduce()[0].format("hill")
     return f"{formula} {crystal.space_group} {' '.join(f'{o.element}:{o.letter}' for o in crystal.orbits)}"
