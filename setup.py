@@ -46,6 +46,7 @@ setup(
     package_data={
         "mlcalc.discovery": ["templates/*"],
         "mlcalc.foundation": ["licences/*"],
+        "mlcalc.generators": ["weights/*"],
         "mlcalc.ops": ["csrc/*"],
         "mlcalc.zoo": ["weights/*"],
         "mlcalc.lammps.plugin": ["*.cpp", "*.h", "README.md", "LICENSE"],

@@ -26,6 +26,7 @@ SITE = (
     "benchmarks/speed/results/*.png",
     "lammps_plugin/README.md",
     "mlcalc/zoo/weights/*.md",
+    "mlcalc/generators/weights/*.md",
 )
 API = (
     "mlcalc",
@@ -34,7 +35,10 @@ API = (
     "mlcalc.zoo",
     "mlcalc.deploy",
     "mlcalc.lammps",
+    "mlcalc.crystals",
     "mlcalc.generators",
+    "mlcalc.generators.wyckoff",
+    "mlcalc.generators.training",
     "mlcalc.potentials",
     "mlcalc.training",
     "mlcalc.errors",

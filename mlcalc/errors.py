@@ -51,6 +51,10 @@ class WorkflowError(MlcalcError, RuntimeError):
     """A workflow cannot start or go on."""
 
 
+class CrystalError(MlcalcError, ValueError):
+    """A structure cannot be described as a crystal, or a description of one makes no sense."""
+
+
 class GeneratorError(MlcalcError, ValueError):
     """A generator cannot meet its constraints, or gave up after a stated number of attempts."""
 

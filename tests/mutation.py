@@ -77,7 +77,34 @@ COMMITTEE = "tests/lammps/test_lammps_committee.py"
 BLOCKS = "tests/lammps/test_lammps_blocks.py"
 DEVIATION = "deviations.values[i] = energy_scale * std::sqrt(square)"
 HALO = "tests/lammps/test_halo.py"
+LIKELIHOOD = "tests/generators/test_wyckoff_likelihood.py"
 FAULTS = (
+    Fault(
+        "density of free coordinates without its norm",
+        f"{LIKELIHOOD}::test_coordinate_densities_integrate_to_one",
+        replace("mlcalc/generators/_wyckoff_network.py", "torch.special.i0e(kappa)", "torch.special.i1e(kappa)"),
+    ),
+    Fault(
+        "log-probability without the cut of the volume",
+        f"{LIKELIHOOD}::test_a_range_of_volumes_cuts_the_density",
+        replace(
+            "mlcalc/generators/_wyckoff_sampling.py", "row.log_numbers -= float(np.logaddexp.reduce(weights))", "pass"
+        ),
+    ),
+    Fault(
+        "mask that forgets the elements that must come",
+        f"{LIKELIHOOD}::test_masks_allow_exactly_what_can_be_completed",
+        replace("mlcalc/generators/_wyckoff_rules.py", "least = max(missing, 0 if", "least = max(0, 0 if"),
+    ),
+    Fault(
+        "mirror image taken for the same crystal",
+        "tests/crystals/test_wyckoff_crystal.py::test_mirror_images_are_different_crystals",
+        replace(
+            "mlcalc/crystals/_tables.py",
+            "if improper is None:\n                    continue",
+            "if improper is None:\n                    proper.append(change)\n                    continue",
+        ),
+    ),
     Fault(
         "extrapolation grade without its unit",
         "tests/potentials/test_grade.py::test_distance_to_the_nearest_landmark_in_units_of_the_farthest_training_atom",

@@ -25,6 +25,7 @@ COMMANDS = (
     "check",
     "serve",
     "train",
+    "train_generator",
     "grade",
     "export",
     "potentials",

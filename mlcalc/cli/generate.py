@@ -9,10 +9,10 @@ import typer
 
 
 def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
-    """Read ``LOW-HIGH``, ``LOW:HIGH`` or one number."""
+    """Read ``LOW-HIGH``, ``LOW:HIGH`` (also of negative numbers) or one number."""
     if text is None:
         return None
-    parts = text.replace(":", "-").split("-")
+    parts = text.split(":") if ":" in text or text.startswith("-") else text.split("-")
     try:
         low, high = (kind(parts[0]), kind(parts[-1]))
     except ValueError:
@@ -22,12 +22,16 @@ def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # ty
     return low, high
 
 
+def _symbols(text: Optional[str]) -> tuple[str, ...]:
+    return tuple(e.strip() for e in text.split(",")) if text else ()
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
 
     @app.command()
     def generate(
-        name: Annotated[str, typer.Argument(help="Generator: random.")],
+        name: Annotated[str, typer.Argument(help="Generator: random, wyckoff.")],
         out: Annotated[Path, typer.Option(help="File ending in .extxyz, or a folder for CIF files.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many candidates.", min=1)] = 20,
         elements: Annotated[Optional[str], typer.Option(help="Elements, all of them present: Si or Li,Mn,O.")] = None,
@@ -35,6 +39,17 @@ def register(app: typer.Typer) -> None:
         atoms: Annotated[str, typer.Option(help="Atoms in the primitive cell, LOW-HIGH.")] = "1-8",
         space_groups: Annotated[Optional[str], typer.Option(help="Space group numbers allowed: 227,194.")] = None,
         volume: Annotated[Optional[str], typer.Option(help="Volume per atom, LOW-HIGH, in Å³.")] = None,
+        chemical_system: Annotated[
+            Optional[str], typer.Option(help="Elements that may occur: Li,Mn,O; with --elements, beside these.")
+        ] = None,
+        formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
+        energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
+        band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
+        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        guidance: Annotated[Optional[float], typer.Option(help="Guidance towards the aims (wyckoff).", min=0)] = None,
+        min_distance: Annotated[
+            Optional[float], typer.Option(help="Smallest distance, in sums of covalent radii.", min=0)
+        ] = None,
         seed: Annotated[int, typer.Option(help="Same seed, same candidates.", min=0)] = 0,
     ) -> None:
         """Generate candidate crystals; every constraint holds for every one of them."""
@@ -49,13 +64,21 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter(
                 f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
             ) from None
+        given = {"weights": weights, "guidance": guidance, "min_distance": min_distance}
+        options = {option: value for option, value in given.items() if value is not None}
+        if name != "wyckoff" and (weights or guidance):
+            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights, --guidance")
         constraints = Constraints(
-            elements=tuple(e.strip() for e in elements.split(",")) if elements else (),
+            elements=_symbols(elements),
             formula=formula,
             n_atoms=n_atoms or (1, 8),
             space_groups=groups,
             volume_per_atom=_range(volume, float, "--volume"),
+            chemical_system=_symbols(chemical_system),
+            formation_energy_ev_per_atom=_range(formation_energy, float, "--formation-energy"),
+            energy_above_hull_ev_per_atom=_range(energy_above_hull, float, "--energy-above-hull"),
+            band_gap_ev=_range(band_gap, float, "--band-gap"),
         )
-        candidates = make_generator(name).sample(n, constraints, seed)
+        candidates = make_generator(name, **options).sample(n, constraints, seed)
         count = write_candidates(out, track(candidates, description="generating", total=n, transient=True))
         typer.echo(f"{count} candidates in {out}")

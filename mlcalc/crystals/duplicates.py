@@ -10,6 +10,8 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from mlcalc.crystals.fingerprints import fingerprint
+
 
 def cluster_duplicates(
     structures: Sequence[Atoms],
@@ -20,6 +22,7 @@ def cluster_duplicates(
     ltol: float = 0.2,
     stol: float = 0.3,
     angle_tol: float = 5.0,
+    symprec: float | None = None,
 ) -> list[int]:
     """Group structures that are the same crystal.
 
@@ -36,6 +39,9 @@ def cluster_duplicates(
         ltol: StructureMatcher's relative tolerance of lattice lengths.
         stol: StructureMatcher's tolerance of positions, in units of (volume per atom)^(1/3).
         angle_tol: StructureMatcher's tolerance of lattice angles, degrees.
+        symprec: compare only structures with the same space group and Wyckoff positions at this tolerance, Å
+            (``fingerprint``). Much faster for many crystals of one composition; copies with noise beyond the tolerance
+            count as different. None compares all.
 
     Returns:
         One cluster number a structure; a cluster's number is the index of its first member.
@@ -45,7 +51,8 @@ def cluster_duplicates(
     volume = [atoms.get_volume() / len(atoms) for atoms in structures]
     buckets: dict[str, list[int]] = defaultdict(list)
     for k, structure in enumerate(primitive):
-        buckets[structure.composition.reduced_formula].append(k)
+        formula = structure.composition.reduced_formula
+        buckets[formula if symprec is None else fingerprint(structures[k], symprec)].append(k)
 
     parent = list(range(len(structures)))
 

@@ -24,7 +24,8 @@ class SpaceGroup:
     symprec: float
 
 
-def _spglib_cell(atoms: Atoms) -> Any:
+def spglib_cell(atoms: Atoms) -> Any:
+    """Return cell, fractional coordinates and atomic numbers, as spglib takes them."""
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
 
 
@@ -44,7 +45,7 @@ def find_space_group(atoms: Atoms, symprec: float = 1e-3) -> SpaceGroup | None:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError("a space group needs a structure that is periodic in three directions")
     try:
-        dataset = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=symprec)
+        dataset = spglib.get_symmetry_dataset(spglib_cell(atoms), symprec=symprec)
     except Exception as error:  # spglib >= 2.7 raises its own error class instead of returning None
         if type(error).__module__.split(".")[0] != "spglib":
             raise
@@ -75,7 +76,7 @@ def primitive_cell(atoms: Atoms, symprec: float = 1e-2) -> Atoms:
 def _standardized(atoms: Atoms, symprec: float, primitive: bool) -> Atoms:
     result = None
     if find_space_group(atoms, symprec) is not None:
-        result = spglib.standardize_cell(_spglib_cell(atoms), to_primitive=primitive, symprec=symprec)
+        result = spglib.standardize_cell(spglib_cell(atoms), to_primitive=primitive, symprec=symprec)
     if result is None:
         raise ValueError(f"no symmetry found at symprec={symprec} Å; try another tolerance")
     cell, scaled, numbers = result

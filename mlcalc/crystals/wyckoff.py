@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from mlcalc.errors import MlcalcError
+from mlcalc.crystals._tables import group, primitive_vectors, tables
 
-# Rows: primitive lattice vectors in units of the conventional ones, by centring letter (R: obverse, hexagonal axes).
-_CENTRINGS: dict[str, list[list[float]]] = {
-    "P": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "A": [[1, 0, 0], [0, 1 / 2, -1 / 2], [0, 1 / 2, 1 / 2]],
-    "C": [[1 / 2, 1 / 2, 0], [-1 / 2, 1 / 2, 0], [0, 0, 1]],
-    "I": [[-1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [1 / 2, 1 / 2, -1 / 2]],
-    "F": [[0, 1 / 2, 1 / 2], [1 / 2, 0, 1 / 2], [1 / 2, 1 / 2, 0]],
-    "R": [[2 / 3, 1 / 3, 1 / 3], [-1 / 3, 1 / 3, 1 / 3], [-1 / 3, -2 / 3, 1 / 3]],
-}
+__all__ = [
+    "Site",
+    "compatible",
+    "draw_sites",
+    "group",
+    "place",
+    "primitive_vectors",
+    "reachable",
+    "sites",
+    "stock",
+    "without",
+]
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,6 @@ class Site:
     letter: str
     multiplicity: int
     free: int
-
-
-@lru_cache(maxsize=230)
-def group(number: int) -> Any:
-    """Return PyXtal's table of one space group.
-
-    Raises:
-        MlcalcError: PyXtal is not installed.
-        ValueError: not a space group number.
-    """
-    if not 1 <= number <= 230:
-        raise ValueError(f"space group numbers go from 1 to 230, not {number}")
-    try:
-        from pyxtal.symmetry import Group
-    except ImportError as error:
-        raise MlcalcError("symmetric random search needs PyXtal: pip install 'mlcalc[generators]'") from error
-    return Group(number)
-
-
-def primitive_vectors(number: int) -> np.ndarray:
-    """Return (3, 3) rows: primitive lattice vectors in units of the conventional ones."""
-    return np.array(_CENTRINGS[group(number).symbol[0]])
 
 
 @lru_cache(maxsize=230)
@@ -81,8 +61,8 @@ def _kinds(number: int) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(kinds, reverse=True))
 
 
-def _stock(number: int, used: frozenset[str]) -> tuple[int, ...]:
-    """How many sites of each kind are left."""
+def stock(number: int, used: frozenset[str]) -> tuple[int, ...]:
+    """Return how many sites of each kind are left, -1 for any number, once the positions ``used`` are occupied."""
     left = []
     for multiplicity, count in _kinds(number):
         if count >= 0:
@@ -120,7 +100,24 @@ def compatible(number: int, counts: tuple[int, ...]) -> bool:
         number: space group.
         counts: atoms of each element per primitive cell.
     """
-    return _reachable(number, tuple(sorted(counts, reverse=True)), _stock(number, frozenset()), 0)
+    return _reachable(number, tuple(sorted(counts, reverse=True)), stock(number, frozenset()), 0)
+
+
+def reachable(number: int, counts: tuple[int, ...], left: tuple[int, ...]) -> bool:
+    """Say whether atoms of each element fit on the positions that are left.
+
+    Args:
+        number: space group.
+        counts: atoms of each element per primitive cell.
+        left: what ``stock`` returned.
+    """
+    return _reachable(number, counts, left, 0)
+
+
+def without(number: int, left: tuple[int, ...], multiplicity: int, uses: int) -> tuple[int, ...]:
+    """Return the stock after some positions without freedom, of one multiplicity, were occupied."""
+    kinds = _kinds(number)
+    return tuple(c - uses if m == multiplicity and c >= 0 else c for (m, _), c in zip(kinds, left, strict=True))
 
 
 def draw_sites(number: int, counts: tuple[int, ...], rng: np.random.Generator) -> list[list[Site]] | None:
@@ -148,7 +145,7 @@ def draw_sites(number: int, counts: tuple[int, ...], rng: np.random.Generator) -
                     continue
                 now = used if site.free else used | {site.letter}
                 rest = (missing - site.multiplicity, *counts[k + 1 :])
-                if _reachable(number, rest, _stock(number, now), 0):
+                if _reachable(number, rest, stock(number, now), 0):
                     options.append((site, now))
             site, used = options[int(rng.integers(len(options)))]
             mine.append(site)
@@ -163,12 +160,5 @@ def place(number: int, site: Site, rng: np.random.Generator) -> np.ndarray:
     Returns:
         (multiplicity, 3) fractional coordinates in the primitive cell.
     """
-    position = group(number).get_wp_by_letter(site.letter)
-    conventional = position.apply_ops(rng.random(3))
-    scaled = conventional @ np.linalg.inv(primitive_vectors(number))
-    scaled -= np.floor(scaled)
-    kept: list[np.ndarray] = []
-    for point in scaled:
-        if all(np.abs((point - other + 0.5) % 1.0 - 0.5).max() > 1e-7 for other in kept):
-            kept.append(point)
-    return np.array(kept)
+    position = tables(number).positions[site.letter]
+    return position.primitive_points(rng.random(3)[list(position.columns)])

@@ -60,7 +60,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Constraints:
-    """What every sampled crystal must satisfy, by construction.
+    """What every sampled crystal must satisfy, by construction, and what it should aim at.
+
+    Where neither elements, a chemical system nor a formula is named, a generator that has learnt which elements occur
+    together chooses among all it knows; others refuse.
 
     Attributes:
         elements: elements present, each at least once. Not needed with ``formula``.
@@ -68,6 +71,11 @@ class Constraints:
         n_atoms: smallest and largest number of atoms in the primitive cell.
         space_groups: numbers allowed; empty means all 230.
         volume_per_atom: smallest and largest volume per atom, Å³; None leaves the range to the generator.
+        chemical_system: elements that may occur beside ``elements``; no others do.
+        formation_energy_ev_per_atom: range to aim at, eV per atom. Targets are wishes: a generator that has learnt the
+            property draws crystals that should lie in the range, and one that has not refuses.
+        energy_above_hull_ev_per_atom: range to aim at, eV per atom.
+        band_gap_ev: range to aim at, eV.
     """
 
     elements: tuple[str, ...] = ()
@@ -75,20 +83,29 @@ class Constraints:
     n_atoms: tuple[int, int] = (1, 8)
     space_groups: tuple[int, ...] = ()
     volume_per_atom: tuple[float, float] | None = None
+    chemical_system: tuple[str, ...] = ()
+    formation_energy_ev_per_atom: tuple[float, float] | None = None
+    energy_above_hull_ev_per_atom: tuple[float, float] | None = None
+    band_gap_ev: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Reject what no crystal can satisfy."""
-        if not self.elements and not self.formula:
-            raise GeneratorError("constraints name neither elements nor a formula")
         try:
             unit = Formula(self.formula).count() if self.formula else {}
         except ValueError as error:
             raise GeneratorError(f"{self.formula!r} is not a chemical formula") from error
-        for symbol in (*self.elements, *unit):
+        for symbol in (*self.elements, *self.chemical_system, *unit):
             if atomic_numbers.get(symbol, 0) < 1:
                 raise GeneratorError(f"{symbol!r} is not a chemical element")
-        if len(set(self.elements)) < len(self.elements):
-            raise GeneratorError(f"elements named twice: {' '.join(self.elements)}")
+        for named in (self.elements, self.chemical_system):
+            if len(set(named)) < len(named):
+                raise GeneratorError(f"elements named twice: {' '.join(named)}")
+        outside = sorted((set(self.elements) | set(unit)) - set(self.chemical_system))
+        if self.chemical_system and outside:
+            raise GeneratorError(
+                f"{' '.join(outside)} must be present, but the chemical system {'-'.join(self.chemical_system)} "
+                "does not hold it"
+            )
         if self.elements and unit and set(self.elements) != set(unit):
             raise GeneratorError(f"formula {self.formula} does not hold exactly the elements {' '.join(self.elements)}")
         low, high = self.n_atoms
@@ -99,17 +116,29 @@ class Constraints:
             raise GeneratorError(f"space group numbers go from 1 to 230, not {wrong}")
         if self.volume_per_atom and not 0 < self.volume_per_atom[0] <= self.volume_per_atom[1]:
             raise GeneratorError(f"impossible range of volumes per atom: {self.volume_per_atom} Å³")
+        for name, target in self.targets().items():
+            if not target[0] <= target[1]:
+                raise GeneratorError(f"impossible range of {name}: {target}")
+
+    def targets(self) -> dict[str, tuple[float, float]]:
+        """Return the ranges to aim at, by name, where given."""
+        names = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def species(self) -> tuple[str, ...]:
-        """Elements of every candidate, in the order of ``compositions``."""
-        return tuple(Formula(self.formula).count()) if self.formula else self.elements
+        """Elements that candidates may hold, in the order of ``compositions``; empty where nothing names any."""
+        if self.formula:
+            return tuple(Formula(self.formula).count())
+        return (*self.elements, *(e for e in self.chemical_system if e not in self.elements))
 
     def compositions(self) -> list[tuple[int, ...]]:
         """Return every allowed number of atoms of each element in the primitive cell.
 
         Raises:
-            GeneratorError: nothing fits the range of atoms.
+            GeneratorError: nothing fits the range of atoms, or no elements are named.
         """
+        if not self.species():
+            raise GeneratorError("constraints name neither elements nor a formula")
         low, high = self.n_atoms
         species = self.species()
         if self.formula:
@@ -119,12 +148,13 @@ class Constraints:
                 tuple(z * c for c in unit) for z in range(1, high // sum(unit) + 1) if low <= z * sum(unit) <= high
             ]
         else:
-            found = [c for n in range(low, high + 1) for c in _parts(n, len(species))]
+            least = [1 if e in self.elements else 0 for e in species]
+            found = [c for n in range(low, high + 1) for c in _parts(n, least)]
         if not found:
             what = (
                 f"whole formula units of {self.formula}"
                 if self.formula
-                else f"one atom of each of {len(species)} elements"
+                else f"one atom of each of {len(self.elements)} elements"
             )
             raise GeneratorError(f"no cell of {low} to {high} atoms holds {what}; widen n_atoms")
         return found
@@ -134,14 +164,14 @@ class Constraints:
         return asdict(self)
 
 
-def _parts(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """Every way to write ``total`` as an ordered sum of ``parts`` positive integers."""
-    if parts == 1:
-        if total >= 1:
+def _parts(total: int, least: list[int]) -> Iterator[tuple[int, ...]]:
+    """Every way to write ``total`` as an ordered sum of whole numbers, none below its least value."""
+    if len(least) == 1:
+        if total >= least[0]:
             yield (total,)
         return
-    for first in range(1, total - parts + 2):
-        for rest in _parts(total - first, parts - 1):
+    for first in range(least[0], total - sum(least[1:]) + 1):
+        for rest in _parts(total - first, least[1:]):
             yield (first, *rest)
 
 

@@ -58,6 +58,11 @@ class RandomGenerator(Generator):
         """Yield ``n`` candidates; see ``Generator.sample``."""
         if n < 0 or seed < 0:
             raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        if constraints.targets():
+            raise GeneratorError(
+                f"the generator {self.name!r} knows nothing of {', '.join(constraints.targets())}; "
+                "leave the target out or take a generator that has learnt it (wyckoff)"
+            )
         compositions = constraints.compositions()
         groups = list(constraints.space_groups) or list(range(1, 231))
         # Fail before the first candidate, not after an hour of them.

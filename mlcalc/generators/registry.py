@@ -15,8 +15,14 @@ def _random(**options: Any) -> Generator:
     return RandomGenerator(**options)
 
 
+def _wyckoff(**options: Any) -> Generator:
+    from mlcalc.generators.wyckoff import WyckoffGenerator
+
+    return WyckoffGenerator(**options)
+
+
 #: A new generator is one file and one line here.
-GENERATORS: dict[str, Callable[..., Generator]] = {"random": _random}
+GENERATORS: dict[str, Callable[..., Generator]] = {"random": _random, "wyckoff": _wyckoff}
 
 
 def make_generator(name: str, **options: Any) -> Generator:

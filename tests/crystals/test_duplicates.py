@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 
-from mlcalc.crystals import closest_neighbors, closest_pair
+from mlcalc.crystals import closest_neighbors, closest_pair, fingerprint
 from mlcalc.crystals.duplicates import cluster_duplicates
 
 
@@ -34,6 +34,28 @@ def test_disguised_copies_are_found_whatever_the_order() -> None:
     shuffled = cluster_duplicates([structures[k] for k in order])
     groups = {frozenset(order[i] for i in range(16) if shuffled[i] == label) for label in shuffled}
     assert groups == {frozenset(range(k, 16, 4)) for k in range(4)}
+
+
+def test_symmetry_buckets_give_the_same_clusters_without_noise() -> None:
+    kinds = [
+        bulk("Si"),
+        bulk("Si", "bcc", a=3.0, cubic=True),
+        bulk("Si", "hcp", a=2.7, c=4.4),
+        bulk("NaCl", "rocksalt", a=5.6),
+    ]
+    structures = [disguise(kinds[k % 4], k) for k in range(12)]
+    labels = cluster_duplicates(structures, symprec=0.1)
+    assert labels == cluster_duplicates(structures) == [k % 4 for k in range(12)]
+    assert [fingerprint(structures[k]) for k in range(4)] == [
+        "Si 227 Si:a",
+        "Si 229 Si:a",
+        "Si 194 Si:c",
+        "ClNa 225 Na:a Cl:b",
+    ]
+    # Below the noise of 0.005 Å the copies fall apart.
+    assert len(set(cluster_duplicates(structures, symprec=1e-4))) > 4
+    overlapping = Atoms("Si2", positions=[(0, 0, 0), (0, 0, 1e-3)], cell=[3, 3, 3], pbc=True)
+    assert fingerprint(overlapping) == "Si"
 
 
 def test_compressed_copy_and_other_energy_stay_apart() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import pytest
 
+from mlcalc.crystals import closest_pair
 from mlcalc.generators import read_candidates
 
 
@@ -45,14 +46,33 @@ def test_constraints_reach_the_generator(tmp_path: Path) -> None:
         assert 8 <= candidate.atoms.get_volume() / len(candidate.atoms) <= 12.001
 
 
+def test_wyckoff_with_constraints_and_targets(tmp_path: Path) -> None:
+    line = "generate wyckoff -n 5 --elements O --chemical-system Li,Mn,O --atoms 2-10 --formation-energy=-3:-1"
+    done = mlcalc(*line.split(), "--guidance", "1.5", "--min-distance", "0.75", "--out", "c.extxyz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = list(read_candidates(tmp_path / "c.extxyz"))
+    assert len(found) == 5
+    for candidate in found:
+        assert "O" in candidate.atoms.symbols
+        assert set(candidate.atoms.symbols) <= {"Li", "Mn", "O"}
+        assert candidate.provenance.generator == "wyckoff"
+        assert candidate.provenance.log_probability is not None
+        assert -3 <= candidate.provenance.details["formation_energy_ev_per_atom"] <= -1
+        assert closest_pair(candidate.atoms, 0.75) is None
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("generate random -n 1 --elements Qq --out c.extxyz", "'Qq' is not a chemical element"),
         ("generate random -n 1 --out c.extxyz", "neither elements nor a formula"),
-        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random"),
+        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random, wyckoff"),
         ("generate random -n 1 --elements Si --space-groups 227 --atoms 1 --out c.extxyz", "fits the Wyckoff"),
         ("generate random -n 1 --elements Si --atoms few --out c.extxyz", "give LOW-HIGH"),
+        ("generate random -n 1 --elements Si --band-gap 1:2 --out c.extxyz", "knows nothing of band_gap_ev"),
+        ("generate random -n 1 --elements Si --weights w.safetensors --out c.extxyz", "has no weights"),
+        ("generate wyckoff -n 1 --weights no.safetensors --out c.extxyz", "no weights file no.safetensors"),
+        ("generate wyckoff -n 1 --formation-energy=-1:-2 --out c.extxyz", "impossible range of formation_energy"),
     ],
 )
 def test_bad_input_is_one_line(line: str, message: str, tmp_path: Path) -> None:

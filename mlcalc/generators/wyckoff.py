@@ -1,0 +1,184 @@
+"""The generator `wyckoff`: crystals from a transformer over Wyckoff positions, symmetric by construction.
+
+It draws a space group, then element and Wyckoff position of one site after the other, then the free lattice parameters
+and the free coordinates (``_wyckoff_network.py``). Every hard constraint holds because what would break it is masked
+when it is drawn (``_wyckoff_rules.py``); only atoms that come too close, impossible angles, and space groups that come
+out higher than allowed are drawn again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.geometry import minkowski_reduce
+from torch import Tensor
+
+from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
+from mlcalc.errors import GeneratorError
+from mlcalc.generators._wyckoff_data import conditions
+from mlcalc.generators._wyckoff_rules import Rules
+from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
+from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network
+from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
+
+#: Weights that ship.
+SHIPPED = Path(__file__).parent / "weights" / "wyckoff.safetensors"
+#: Candidates drawn together. Part of what a seed means: results of a batch depend on its size in the last digits.
+_BLOCK = 64
+_TARGETS = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
+
+
+@dataclass
+class _Tried:
+    """What became of one candidate's attempts."""
+
+    candidate: Candidate | None
+    failed: Counter[str]
+
+
+class WyckoffGenerator(Generator):
+    """Crystals from a trained Wyckoff transformer.
+
+    Where the constraints name elements or a formula, the network is told, and what does not fit is masked. Targets
+    (formation energy, energy above hull, band gap) are told to the network: for each candidate a value is drawn
+    uniformly from the range. They are wishes, not promises.
+
+    Args:
+        weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
+        min_distance: smallest allowed distance in units of the sum of covalent radii, self images included; one in a
+            thousand of the training crystals is below 0.7.
+        guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
+            exaggerates what the targets change in space group and sites.
+        attempts: crystals drawn for one candidate before giving up.
+    """
+
+    name = "wyckoff"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        min_distance: float = 0.7,
+        guidance: float = 1.0,
+        attempts: int = 100,
+    ):
+        if guidance < 0 or attempts < 1:
+            raise GeneratorError(f"guidance ({guidance}) must not be negative, attempts ({attempts}) at least 1")
+        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Elements the model knows."""
+        return self._loaded.network.elements
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of architecture and weights."""
+        return self._loaded.model_hash
+
+    def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
+        """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
+        if n < 0 or seed < 0:
+            raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        rules = Rules(constraints, self.elements)  # fails before the first candidate
+        guidance = self.guidance if constraints.targets() else 1.0
+        sampler = Sampler(self._loaded.network, rules, constraints.volume_per_atom, guidance)
+        return self._sample(n, constraints, seed, sampler)
+
+    def _sample(self, n: int, constraints: Constraints, seed: int, sampler: Sampler) -> Iterator[Candidate]:
+        for start in range(0, n, _BLOCK):
+            for offset, tried in enumerate(self._block(start, constraints, seed, sampler)[: n - start]):
+                if tried.candidate is None:
+                    reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
+                    raise GeneratorError(
+                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
+                        f"({reasons}); allow a larger volume per atom, fewer atoms or other space groups"
+                    )
+                yield tried.candidate
+
+    def _block(self, start: int, constraints: Constraints, seed: int, sampler: Sampler) -> list[_Tried]:
+        """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that."""
+        rngs = [np.random.default_rng([seed, start + k]) for k in range(_BLOCK)]
+        targets = np.full((_BLOCK, len(_TARGETS)), np.nan)
+        for column, name in enumerate(_TARGETS):
+            if name in constraints.targets():
+                targets[:, column] = [rng.uniform(*constraints.targets()[name]) for rng in rngs]
+        told, untold = self._conditions(constraints, targets)
+        tried = [_Tried(None, Counter()) for _ in rngs]
+        for _ in range(self.attempts):
+            rows = [k for k in range(_BLOCK) if tried[k].candidate is None]
+            if not rows:
+                break
+            without = untold[rows] if sampler.guidance != 1.0 else None
+            drawn = sampler.draw(told[rows], without, [rngs[k] for k in rows])
+            for k, row in zip(rows, drawn, strict=True):
+                crystal = row.crystal(self.elements)
+                built = self._build(crystal, constraints, tried[k].failed)
+                if built is not None and crystal is not None:
+                    atoms, found = built
+                    aims = {name: float(v) for name, v in zip(_TARGETS, targets[k], strict=True) if v == v}
+                    details = {"rejected": sum(tried[k].failed.values()), "wyckoff": crystal.to_dict(), **aims}
+                    tried[k].candidate = Candidate(atoms, self._provenance(row, found, seed, start + k, details))
+        return tried
+
+    def _provenance(
+        self, row: Drawn, found: int | None, seed: int, index: int, details: dict[str, object]
+    ) -> Provenance:
+        return Provenance(
+            generator=self.name,
+            seed=seed,
+            index=index,
+            model_hash=self.model_hash,
+            requested_space_group=row.state.group,
+            found_space_group=found,
+            log_probability=row.log_symbols + row.log_numbers,
+            details=details,
+        )
+
+    def _build(
+        self, crystal: WyckoffCrystal | None, constraints: Constraints, failed: Counter[str]
+    ) -> tuple[Atoms, int | None] | None:
+        """Return the atoms and the space group found in them, or None and a reason counted."""
+        if crystal is None:
+            failed["impossible angles"] += 1
+            return None
+        atoms = crystal.atoms()
+        atoms.set_cell(minkowski_reduce(atoms.cell)[0])  # the same crystal, in a cell that is good to relax
+        atoms.wrap()
+        if closest_pair(atoms, self.min_distance) is not None:
+            failed["atoms too close"] += 1
+            return None
+        found = find_space_group(atoms)
+        if constraints.space_groups and (found is None or found.number not in constraints.space_groups):
+            failed["came out in a space group that is not allowed"] += 1
+            return None
+        return atoms, found.number if found else None
+
+    def _conditions(self, constraints: Constraints, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return what the network is told with and without the targets, (block, conditions) each."""
+        n = len(self.elements)
+        system: Tensor | None = None
+        shares: Tensor | None = None
+        # A chemical system of which only a part must be present is no condition the network has learnt: masks only.
+        exact = constraints.species() if constraints.formula or not constraints.chemical_system else ()
+        if exact:
+            system = torch.zeros(_BLOCK, n)
+            system[:, [self.elements.index(e) for e in exact]] = 1.0
+        if constraints.formula:
+            counts = torch.tensor(constraints.compositions()[0], dtype=torch.float32)
+            shares = torch.zeros(_BLOCK, n)
+            shares[:, [self.elements.index(e) for e in exact]] = counts / counts.sum()
+        values = torch.from_numpy(targets).float()
+        return conditions(n, system, shares, values, _BLOCK), conditions(n, system, shares, None, _BLOCK)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> LoadedNetwork:
+    return load_network(path)
