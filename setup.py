@@ -11,6 +11,7 @@ DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
 # Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
 CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
+TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -23,6 +24,7 @@ TEST = [
     *DISPERSION,
     *DOCS,
     *HEAT,
+    *TORCH_SIM,
     "ipi>=3.3",
     "matscipy>=1.1",
     "mypy>=1.14",
@@ -77,6 +79,7 @@ setup(
         "dispersion": DISPERSION,
         "heat": HEAT,
         "cuda": CUDA,
+        "torch-sim": TORCH_SIM,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

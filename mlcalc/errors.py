@@ -31,6 +31,10 @@ class ExtrapolationWarning(UserWarning):
     """Atoms' environments lie far from the training set: energies and forces are extrapolations."""
 
 
+class OutOfMemoryError(MlcalcError, MemoryError):
+    """A structure does not fit into memory, even alone."""
+
+
 class ModelFileError(MlcalcError, ValueError):
     """A model file is missing, damaged, foreign, or does not reproduce its own reference."""
 

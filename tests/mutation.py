@@ -194,6 +194,26 @@ FAULTS = (
         replace("mlcalc/graphs/verlet.py", "if not np.array_equal(cell, self._cell)", "if False"),
     ),
     Fault(
+        "batched lists blind to the cell",
+        "tests/graphs/test_batched_verlet.py::test_edges_are_those_of_a_search_while_atoms_and_cells_move",
+        replace("mlcalc/graphs/batched_verlet.py", "if change.any():", "if False:"),
+    ),
+    Fault(
+        "batched cells without pressure",
+        "tests/workflows/test_relax_lists.py::test_cells_relax_as_under_frechet_cell_filter",
+        replace("mlcalc/workflows/_batched_coordinates.py", "tensor + self.asked.pressure * _ONE", "tensor"),
+    ),
+    Fault(
+        "batched L-BFGS that mixes histories",
+        "tests/workflows/test_relax_lists.py::test_who_is_done_leaves_and_the_next_one_joins",
+        replace("mlcalc/workflows/_batched_optimizers.py", "np.where(self.fresh, 0.0, 1.0 / rows", "(1.0 / rows"),
+    ),
+    Fault(
+        "batched FIRE that forgets to slow down",
+        "tests/workflows/test_relax_lists.py::test_fixed_cells_of_every_kind_in_one_batch[FIRE]",
+        replace("mlcalc/workflows/_batched_optimizers.py", "np.where(bad, self.dt * self.shrink, self.dt)", "self.dt"),
+    ),
+    Fault(
         "check of forces that forgives one percent",
         "tests/workflows/test_conformance_faults.py::test_the_right_checks_fail[ScaledForces]",
         replace("mlcalc/workflows/_check_derivatives.py", "FLOOR, CEILING = 2e-5, 1e-2", "FLOOR, CEILING = 1e-2, 1e-2"),

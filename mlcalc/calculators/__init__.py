@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcalc.calculators.ase import MLCalculator
+    from mlcalc.calculators.batched import BatchedCalculator, BatchedResult
     from mlcalc.calculators.dispersion import Dispersion
     from mlcalc.calculators.remote import RemoteCalculator
 
-__all__ = ["Dispersion", "MLCalculator", "RemoteCalculator"]
+__all__ = ["BatchedCalculator", "BatchedResult", "Dispersion", "MLCalculator", "RemoteCalculator"]
+
+_MODULES = {
+    "BatchedCalculator": "batched",
+    "BatchedResult": "batched",
+    "Dispersion": "dispersion",
+    "MLCalculator": "ase",
+    "RemoteCalculator": "remote",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that ASE can list its plugins without loading torch.
-    if name == "MLCalculator":
-        from mlcalc.calculators.ase import MLCalculator
-
-        return MLCalculator
-    if name == "Dispersion":
-        from mlcalc.calculators.dispersion import Dispersion
-
-        return Dispersion
-    if name == "RemoteCalculator":
-        from mlcalc.calculators.remote import RemoteCalculator
-
-        return RemoteCalculator
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"mlcalc.calculators.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'mlcalc.calculators' has no attribute {name!r}")

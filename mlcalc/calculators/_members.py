@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,10 @@ class Members:
         infos = [potential.info for potential in potentials]
         self.info = infos[0] if len(infos) == 1 else combined_info(infos, self.names)
 
+    def pairs(self) -> Iterator[tuple[Potential, torch.dtype]]:
+        """Yield each potential with its number type."""
+        return zip(self.potentials, self._dtypes, strict=True)
+
     def look_at(
         self,
         numbers: NDArray[np.int64],
@@ -137,7 +141,7 @@ class Members:
     def evaluate(self, now: Evaluation, with_forces: bool) -> None:
         """Fill in energies and grades, and forces and gradients if wanted: one derivative a member."""
         energies, grades, all_forces, all_gradients = [], [], [], []
-        for potential, dtype, graph in zip(self.potentials, self._dtypes, now.graphs, strict=True):
+        for (potential, dtype), graph in zip(self.pairs(), now.graphs, strict=True):
             graded = "grade" in potential.info.outputs
             outputs = {"grade": torch.empty(0, device=self.device)} if graded else {}
             values, gradients = _blocks.evaluate(potential, graph.to(dtype=dtype), outputs, with_forces)

@@ -32,6 +32,7 @@ from mlcalc.workflows._phonon_analysis import (
 )
 from mlcalc.workflows._phonon_plots import plot_bands, plot_thermal
 from mlcalc.workflows._qha_plots import plot_gruneisen, plot_qha
+from mlcalc.workflows._relax_parts import RelaxResult
 from mlcalc.workflows._relax_plots import plot_convergence
 from mlcalc.workflows._warnings import ConvergenceWarning, WorkflowWarning
 from mlcalc.workflows.conformance import check
@@ -46,7 +47,8 @@ from mlcalc.workflows.nudged_elastic_band import NEBResult, neb
 from mlcalc.workflows.phonon import PhononResult, phonons
 from mlcalc.workflows.quasi_harmonic import QHAResult, qha
 from mlcalc.workflows.rdf import RDF, radial_distribution
-from mlcalc.workflows.relaxation import RelaxResult, relax
+from mlcalc.workflows.relax_lists import relax_many
+from mlcalc.workflows.relaxation import relax
 
 __all__ = [
     "CHECK_NAMES",
@@ -114,6 +116,7 @@ __all__ = [
     "qha",
     "radial_distribution",
     "relax",
+    "relax_many",
     "rotate_stiffness",
     "strain_modes",
 ]

@@ -73,7 +73,7 @@ def as_atoms(structure: Any) -> Atoms:
 
 def space_group(atoms: Atoms, symprec: float) -> str | None:
     """Return the space group as ``"Fd-3m (227)"``; None for what is not periodic in three directions."""
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not _is_crystal(atoms):
         return None
     found = find_space_group(atoms, symprec)
     return f"{found.symbol} ({found.number})" if found else None
@@ -81,8 +81,16 @@ def space_group(atoms: Atoms, symprec: float) -> str | None:
 
 def require_periodic(atoms: Atoms, purpose: str) -> None:
     """Raise WorkflowError unless ``atoms`` is periodic in three directions."""
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise WorkflowError(f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}")
+    if not _is_crystal(atoms):
+        raise WorkflowError(
+            f"{purpose} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()}, the volume "
+            f"{abs(np.linalg.det(atoms.cell.array)):.3g} Å³"
+        )
+
+
+def _is_crystal(atoms: Atoms) -> bool:
+    lengths = np.linalg.norm(atoms.cell.array, axis=1)
+    return bool(atoms.pbc.all() and abs(np.linalg.det(atoms.cell.array)) > 1e-10 * lengths.prod())
 
 
 def without_constraints(atoms: Atoms, purpose: str) -> Atoms:

@@ -95,6 +95,21 @@ def test_ranks_are_compared(tmp_path: Path) -> None:
     assert (tmp_path / "ranks.png").stat().st_size > 10_000
 
 
+def test_ways_to_relax_many_are_compared(weights: Path, tmp_path: Path) -> None:
+    found = run(
+        "speed/batched.py",
+        tmp_path / "batched.json",
+        *("--potential", str(weights), "--structures", "4", "--rounds", "1", "--max-steps", "5", "--one-thread"),
+        *("--methods", "one by one", "batched"),
+    )
+    alone, together = found["results"]
+    assert [alone["method"], together["method"]] == ["one by one", "batched"]
+    assert together["steps"] == alone["steps"] <= 20
+    assert together["same_steps"] == 4
+    assert together["speed_up_seconds"] == pytest.approx(alone["seconds"] / together["seconds"])
+    assert 16 <= found["atoms"] <= 80
+
+
 def test_sizes_are_compared(weights: Path, tmp_path: Path) -> None:
     found = run(
         "speed/scaling.py",
