@@ -66,11 +66,12 @@ def test_wyckoff_with_constraints_and_targets(tmp_path: Path) -> None:
     [
         ("generate random -n 1 --elements Qq --out c.extxyz", "'Qq' is not a chemical element"),
         ("generate random -n 1 --out c.extxyz", "neither elements nor a formula"),
-        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random, wyckoff"),
+        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random, substitution, wyckoff"),
         ("generate random -n 1 --elements Si --space-groups 227 --atoms 1 --out c.extxyz", "fits the Wyckoff"),
         ("generate random -n 1 --elements Si --atoms few --out c.extxyz", "give LOW-HIGH"),
         ("generate random -n 1 --elements Si --band-gap 1:2 --out c.extxyz", "knows nothing of band_gap_ev"),
         ("generate random -n 1 --elements Si --weights w.safetensors --out c.extxyz", "has no weights"),
+        ("generate random -n 1 --elements Si --prototypes p.cif --out c.extxyz", "has no prototypes"),
         ("generate wyckoff -n 1 --weights no.safetensors --out c.extxyz", "no weights file no.safetensors"),
         ("generate wyckoff -n 1 --formation-energy=-1:-2 --out c.extxyz", "impossible range of formation_energy"),
     ],
