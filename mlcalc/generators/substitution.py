@@ -1,14 +1,13 @@
 """The generator `substitution`: known crystals with other elements in the same places.
 
 A prototype and new elements for it are drawn, no two the same, with the probabilities of Hautier et al., Inorg. Chem.
-50, 656 (2011); then the cell is scaled to the volume that bond lengths known from other crystals suggest (Chu et al.,
-Comput. Mater. Sci. 146, 184 (2018), in pymatgen). Space group, stoichiometry and atoms in the cell are the prototype's,
-so that constraints on them decide which prototypes and which elements are drawn from.
+50, 656 (2011); then the cell is scaled by ionic radii, or to the volume that bond lengths known from other crystals
+suggest (Chu et al., Comput. Mater. Sci. 146, 184 (2018), in pymatgen). Space group, stoichiometry and atoms in the cell
+are the prototype's, so that constraints on them decide which prototypes and which elements are drawn from.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
 from ase.geometry import minkowski_reduce
 
 from mlcalc.crystals.charges import is_charge_balanced
@@ -27,6 +25,7 @@ from mlcalc.crystals.symmetry import find_space_group
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._prototypes import Library, aflow_sources, user_sources
 from mlcalc.generators._substitution_choices import Choice, Choices
+from mlcalc.generators._substitution_volume import predicted_volume, scale, spheres
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 
 #: Larger volumes, in units of the covalent spheres', are molecules in which no molecule is left.
@@ -172,11 +171,11 @@ class SubstitutionGenerator(Generator):
         atoms.symbols = [choice.new[symbol] for symbol in old.symbols]
         if insist and choice.prototype.states is not None and not is_charge_balanced(atoms):
             return "charges out of balance"
-        volume = old.get_volume() if same else _predicted_volume(old, atoms)
+        volume = old.get_volume() if same else predicted_volume(old, atoms, choice.prototype.states)
         volume = _clip(volume, len(atoms), constraints)
-        if not same and volume > _LOOSE * _spheres(atoms):
+        if not same and volume > _LOOSE * spheres(atoms):
             return "atoms too far apart"
-        _scale(atoms, volume)
+        scale(atoms, volume)
         atoms.set_cell(minkowski_reduce(atoms.cell)[0])  # the same crystal, in a cell that is good to relax
         atoms.wrap()
         if closest_pair(atoms, self.min_distance) is not None:
@@ -186,7 +185,7 @@ class SubstitutionGenerator(Generator):
     def _strained(self, atoms: Atoms, constraints: Constraints, rng: np.random.Generator) -> Atoms:
         """Return the crystal scaled by up to 10 %, as it is where that brings atoms too close."""
         scaled = atoms.copy()
-        _scale(scaled, _clip(atoms.get_volume() * float(rng.uniform(0.9, 1.1)), len(atoms), constraints))
+        scale(scaled, _clip(atoms.get_volume() * float(rng.uniform(0.9, 1.1)), len(atoms), constraints))
         return atoms if closest_pair(scaled, self.min_distance) else scaled
 
 
@@ -200,35 +199,10 @@ def _read(path: Path) -> list[Atoms]:
     return found
 
 
-def _spheres(atoms: Atoms) -> float:
-    """Volume of the covalent spheres, Å³."""
-    return float(4 / 3 * np.pi * (covalent_radii[atoms.numbers] ** 3).sum())
-
-
-def _predicted_volume(old: Atoms, new: Atoms) -> float:
-    """Volume of the new crystal, Å³: the old one's by covalent spheres, then by known bond lengths where they are."""
-    from pymatgen.analysis.structure_prediction.volume_predictor import DLSVolumePredictor
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    volume = float(old.get_volume() * _spheres(new) / _spheres(old))
-    start = new.copy()
-    _scale(start, volume)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of elements without bond lengths, for which it takes atomic radii
-        try:
-            return float(DLSVolumePredictor().predict(AseAtomsAdaptor.get_structure(start)))
-        except (ValueError, TypeError):  # no radii at all
-            return volume
-
-
 def _clip(volume: float, n: int, constraints: Constraints) -> float:
     """Return the volume of n atoms that is allowed and closest."""
     low, high = constraints.volume_per_atom or (0.0, np.inf)
     return float(np.clip(volume, low * n, high * n))
-
-
-def _scale(atoms: Atoms, volume: float) -> None:
-    atoms.set_cell(atoms.cell.array * (volume / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
 
 
 def _describe(constraints: Constraints) -> str:
