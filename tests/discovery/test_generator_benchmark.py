@@ -181,11 +181,11 @@ def test_matches() -> None:
     assert bulk("NaCl", "rocksalt", a=5.4, cubic=True) in known
     assert bulk("NaCl", "cesiumchloride", a=3.4) not in known
     assert bulk("KCl", "rocksalt", a=5.64) not in known
-    # One of eight atoms of the cell moved by d: with the mean taken off, RMS = d sqrt(7)/8, in units of a/2.
-    target = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    # One of two atoms moved by d: with the mean taken off, both are d/2 away, in units of (a³/8)^(1/3).
+    target = bulk("NaCl", "rocksalt", a=5.64)
     moved = target.copy()
     moved.positions[0, 0] += 0.4
-    assert match_error(moved, target) == pytest.approx(0.4 * np.sqrt(7) / 8 / 2.82, rel=1e-3)
+    assert match_error(moved, target) == pytest.approx(0.2 / 2.82, rel=1e-3)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
