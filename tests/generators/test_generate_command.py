@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+from ase.build import bulk
 
 from mlcalc.crystals import closest_pair
 from mlcalc.generators import read_candidates
@@ -59,6 +60,17 @@ def test_wyckoff_with_constraints_and_targets(tmp_path: Path) -> None:
         assert candidate.provenance.log_probability is not None
         assert -3 <= candidate.provenance.details["formation_energy_ev_per_atom"] <= -1
         assert closest_pair(candidate.atoms, 0.75) is None
+
+
+def test_substitution_with_prototypes_of_a_file(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "mine.extxyz", bulk("NaCl", "rocksalt", a=5.64))
+    line = "generate substitution -n 2 --formula KBr --prototypes mine.extxyz --out c.extxyz"
+    done = mlcalc(*line.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = read_candidates(tmp_path / "c.extxyz")
+    assert first.provenance.details["replaced"] == {"Na": "K", "Cl": "Br"}
+    assert first.provenance.details["prototype"] == "mine.extxyz:0"
+    assert second.provenance.details["repeat"] is True
 
 
 @pytest.mark.parametrize(
