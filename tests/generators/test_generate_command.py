@@ -78,7 +78,7 @@ def test_substitution_with_prototypes_of_a_file(tmp_path: Path) -> None:
     [
         ("generate random -n 1 --elements Qq --out c.extxyz", "'Qq' is not a chemical element"),
         ("generate random -n 1 --out c.extxyz", "neither elements nor a formula"),
-        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random, substitution, wyckoff"),
+        ("generate dice -n 1 --elements Si --out c.extxyz", "there are: random, substitution, wyckoff"),
         ("generate random -n 1 --elements Si --space-groups 227 --atoms 1 --out c.extxyz", "fits the Wyckoff"),
         ("generate random -n 1 --elements Si --atoms few --out c.extxyz", "give LOW-HIGH"),
         ("generate random -n 1 --elements Si --band-gap 1:2 --out c.extxyz", "knows nothing of band_gap_ev"),
