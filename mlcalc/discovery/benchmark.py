@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -194,10 +195,10 @@ def run_benchmark(
         "calculator": describe_calculator(calculator),
         "training": _digest(training),
         "targets": _digest(targets),
-        "conditions": [c.to_dict() for c in conditions],
+        "conditions": hashlib.sha256(json.dumps([c.to_dict() for c in conditions]).encode()).hexdigest()[:12],
         **(description or {}),
     }
-    claim_folder(folder, {"description": identity, "settings": asdict(settings)})
+    claim_folder(folder, {"settings": asdict(settings), "description": identity})
     judge = _Judge(training, KnownCrystals(training if reference is None else reference), targets, hull, settings)
     tell = progress or (lambda name, done, total: None)
     rows = []
@@ -212,7 +213,7 @@ def run_benchmark(
             found = relax_all(journal, proposed, calculator, options, settings.min_distance, update)
             worked = Worked(tuple(found), seconds(journal, "generation"), seconds(journal, "relaxation"))
         rows.append(judge.row(name, worked, known=name == TRAINING))
-    made = {**asdict(settings), **{k: v for k, v in identity.items() if k != "conditions"}, "hull": hull is not None}
+    made = {**asdict(settings), **identity, "hull": hull is not None}
     return BenchmarkResult(tuple(rows), tuple(c.to_dict() for c in conditions), made)
 
 

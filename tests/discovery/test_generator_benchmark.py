@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -110,7 +111,7 @@ def test_a_killed_benchmark_goes_on(benchmark: tuple[BenchmarkResult, Path, Six]
     assert again.rows[0].before == result.rows[0].before
     assert again.rows[0].after == {k: v for k, v in result.rows[0].after.items() if "stable" not in k}
     with pytest.raises(WorkflowError, match="another campaign: seed was 0, now 1"):
-        run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=BenchmarkSettings(seed=1))
+        run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=replace(SETTINGS, seed=1))
 
 
 def test_files_say_the_same(benchmark: tuple[BenchmarkResult, Path, Six], tmp_path: Path) -> None:
