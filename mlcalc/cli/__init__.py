@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "benchmark_generator",
     "lammps",
     "doctor",
     "demo",

@@ -21,8 +21,18 @@ def _wyckoff(**options: Any) -> Generator:
     return WyckoffGenerator(**options)
 
 
+def _substitution(**options: Any) -> Generator:
+    from mlcalc.generators.substitution import SubstitutionGenerator
+
+    return SubstitutionGenerator(**options)
+
+
 #: A new generator is one file and one line here.
-GENERATORS: dict[str, Callable[..., Generator]] = {"random": _random, "wyckoff": _wyckoff}
+GENERATORS: dict[str, Callable[..., Generator]] = {
+    "random": _random,
+    "substitution": _substitution,
+    "wyckoff": _wyckoff,
+}
 
 
 def make_generator(name: str, **options: Any) -> Generator:

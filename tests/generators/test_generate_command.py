@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+from ase.build import bulk
 
 from mlcalc.crystals import closest_pair
 from mlcalc.generators import read_candidates
@@ -61,16 +62,28 @@ def test_wyckoff_with_constraints_and_targets(tmp_path: Path) -> None:
         assert closest_pair(candidate.atoms, 0.75) is None
 
 
+def test_substitution_with_prototypes_of_a_file(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "mine.extxyz", bulk("NaCl", "rocksalt", a=5.64))
+    line = "generate substitution -n 2 --formula KBr --prototypes mine.extxyz --out c.extxyz"
+    done = mlcalc(*line.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = read_candidates(tmp_path / "c.extxyz")
+    assert first.provenance.details["replaced"] == {"Na": "K", "Cl": "Br"}
+    assert first.provenance.details["prototype"] == "mine.extxyz:0"
+    assert second.provenance.details["repeat"] is True
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("generate random -n 1 --elements Qq --out c.extxyz", "'Qq' is not a chemical element"),
         ("generate random -n 1 --out c.extxyz", "neither elements nor a formula"),
-        ("generate dice -n 1 --elements Si --out c.extxyz", "unknown generator 'dice'; there are: random, wyckoff"),
+        ("generate dice -n 1 --elements Si --out c.extxyz", "there are: random, substitution, wyckoff"),
         ("generate random -n 1 --elements Si --space-groups 227 --atoms 1 --out c.extxyz", "fits the Wyckoff"),
         ("generate random -n 1 --elements Si --atoms few --out c.extxyz", "give LOW-HIGH"),
         ("generate random -n 1 --elements Si --band-gap 1:2 --out c.extxyz", "knows nothing of band_gap_ev"),
         ("generate random -n 1 --elements Si --weights w.safetensors --out c.extxyz", "has no weights"),
+        ("generate random -n 1 --elements Si --prototypes p.cif --out c.extxyz", "has no prototypes"),
         ("generate wyckoff -n 1 --weights no.safetensors --out c.extxyz", "no weights file no.safetensors"),
         ("generate wyckoff -n 1 --formation-energy=-1:-2 --out c.extxyz", "impossible range of formation_energy"),
     ],

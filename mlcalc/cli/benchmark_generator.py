@@ -1,0 +1,143 @@
+"""``mlcalc benchmark-generator``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mlcalc.cli._calculator import (
+    CalculatorOption,
+    CalculatorPythonOption,
+    DeviceOption,
+    DispersionOption,
+    DtypeOption,
+    PotentialOption,
+)
+from mlcalc.cli._inputs import ConfigOption, OutOption
+from mlcalc.cli._options import MaxStepsOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+
+    @app.command("benchmark-generator")
+    def benchmark_generator(
+        training: Annotated[Path, typer.Option(help="Crystals to compare with: JSON lines or any file ASE reads.")],
+        generators: Annotated[
+            Optional[list[str]], typer.Argument(help="Generators: random, substitution, wyckoff.")
+        ] = None,
+        candidates: Annotated[
+            Optional[list[Path]], typer.Option(help="Crystals of any other generator: a file or folder; several.")
+        ] = None,
+        reference: Annotated[
+            Optional[Path], typer.Option(help="Crystals that are not new; default: --training.")
+        ] = None,
+        targets: Annotated[
+            Optional[Path], typer.Option(help="Crystals to find from their formulas; instead of chemical systems.")
+        ] = None,
+        potential: PotentialOption = None,
+        calculator: CalculatorOption = None,
+        calculator_python: CalculatorPythonOption = None,
+        dispersion: DispersionOption = None,
+        out: OutOption = Path("benchmark"),
+        config: ConfigOption = None,
+        n: Annotated[int, typer.Option("-n", "--number", help="Crystals asked of each generator.", min=1)] = 64,
+        per_condition: Annotated[
+            int, typer.Option(help="Of them, in one chemical system or for one target.", min=1)
+        ] = 4,
+        max_atoms: Annotated[int, typer.Option(help="In the primitive cell.", min=1)] = 20,
+        free: Annotated[bool, typer.Option("--free", help="Name no elements: each generator chooses.")] = False,
+        prototypes: Annotated[Optional[Path], typer.Option(help="Crystals to start from (substitution).")] = None,
+        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        fmax: Annotated[float, typer.Option(help="Largest allowed force, eV/Å.")] = 0.05,
+        max_steps: MaxStepsOption = 200,
+        seed: Annotated[int, typer.Option(help="Of conditions, candidates and intervals.", min=0)] = 0,
+        dtype: DtypeOption = None,
+        device: DeviceOption = None,
+    ) -> None:
+        """Compare generators under the same conditions, before and after relaxation, beside the training set.
+
+        Writes benchmark.json, benchmark.md and benchmark.png; the same command again goes on after a kill.
+        """
+        from rich.console import Console
+        from rich.table import Table
+
+        from mlcalc.cli._calculator import make_calculator
+        from mlcalc.cli._inputs import progress_bar
+        from mlcalc.crystals.io import read_crystals
+        from mlcalc.discovery._benchmark_report import write_benchmark
+        from mlcalc.discovery.benchmark import BenchmarkSettings, from_list, run_benchmark
+        from mlcalc.errors import WorkflowError
+        from mlcalc.generators import Constraints, make_generator, read_candidates
+
+        def crystals(path: Path) -> list[Any]:
+            return [crystal.atoms for crystal in read_crystals(path)]
+
+        if not generators and not candidates:
+            raise WorkflowError("name a generator (random, substitution, wyckoff), or give --candidates FILE")
+        if free and targets:
+            raise WorkflowError("--free names no elements, --targets names formulas: give one of the two")
+        found = crystals(targets) if targets else []
+        number = len(found) * per_condition if found else n
+        settings = BenchmarkSettings(
+            number=number,
+            per_condition=per_condition,
+            n_atoms=(1, max_atoms),
+            seed=seed,
+            fmax=fmax,
+            max_steps=max_steps,
+        )
+        options: dict[str, dict[str, Any]] = {
+            "substitution": {"prototypes": prototypes} if prototypes else {},
+            "wyckoff": {"weights": weights} if weights else {},
+        }
+        sources: dict[str, Any] = {}
+        hashes: dict[str, str] = {}
+        for name in generators or []:
+            made = make_generator(name, **options.get(name, {}))
+            hashes[name] = str(getattr(made, "model_hash", "no model"))
+            sources[name] = _draw(made)
+        for path in candidates or []:
+            if path.stem in sources:
+                raise WorkflowError(f"two sources are called {path.stem}; rename the file {path}")
+            sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
+        engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
+        one = [Constraints(n_atoms=settings.n_atoms)]
+        with progress_bar("benchmark", None) as update:
+            result = run_benchmark(
+                sources,
+                crystals(training),
+                engine,
+                out,
+                settings=settings,
+                conditions=one * -(-n // per_condition) if free else None,
+                targets=found,
+                reference=crystals(reference) if reference else None,
+                description={"sources": {name: hashes.get(name, "file") for name in sources}},
+                progress=lambda name, done, total: update(done, f"{name}: {done} of {total}"),
+            )
+        paths = write_benchmark(result, out)
+
+        table = Table("source", "asked", "valid", "unique, novel", "relaxed", "unique, novel", "s per success")
+        for row in result.rows:
+            shares = (
+                row.before["valid"],
+                row.before["unique_novel"],
+                row.after["converged"],
+                row.after["unique_novel"],
+            )
+            cells = [f"{100 * s.value:.0f} [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
+            table.add_row(row.name, str(row.asked), *cells, f"{row.cost_s:.3g}")
+        Console().print(table)
+        typer.echo(", ".join(map(str, paths)))
+
+
+def _draw(generator: Any) -> Any:
+    """Return the source of the benchmark that a generator is."""
+
+    def draw(constraints: Any, count: int, seed: int) -> Any:
+        return (candidate.atoms for candidate in generator.sample(count, constraints, seed))
+
+    return draw

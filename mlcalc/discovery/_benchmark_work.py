@@ -1,0 +1,153 @@
+"""What a source of crystals proposed, and what became of it when relaxed; resumable."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ase.io.jsonio
+from ase import Atoms
+
+from mlcalc.discovery._work import check
+from mlcalc.discovery.records import Journal
+from mlcalc.errors import MlcalcError
+from mlcalc.generators import Constraints
+
+#: Gives up to so many crystals for constraints and a seed.
+Draw = Callable[[Constraints, int, int], Iterable[Atoms]]
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """One crystal that was asked for.
+
+    Attributes:
+        condition: number of the condition it was asked for under.
+        atoms: as generated; None if there was none.
+        relaxed: relaxed and converged; None otherwise.
+        energy_ev: of ``relaxed``.
+        gain_ev_per_atom: energy lost on the way there.
+        problem: why there is no ``atoms`` or no ``relaxed``.
+    """
+
+    condition: int
+    atoms: Atoms | None
+    relaxed: Atoms | None = None
+    energy_ev: float = float("nan")
+    gain_ev_per_atom: float = float("nan")
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Worked:
+    """All that was asked of one source, and the time it took: generation and relaxation, s."""
+
+    proposed: tuple[Proposed, ...]
+    generation_s: float
+    relaxation_s: float
+
+
+def generate(
+    journal: Journal, draw: Draw, conditions: Sequence[Constraints], per_condition: int, seed: int
+) -> list[Proposed]:
+    """Draw what the journal does not hold yet; a condition that fails halfway keeps what came before."""
+    done = {record["condition"]: record for record in journal.records if record["stage"] == "generation"}
+    for k, constraints in enumerate(conditions):
+        if k in done:
+            continue
+        start, found, reason = time.perf_counter(), [], None
+        try:
+            for atoms in draw(constraints, per_condition, seed + k):
+                found.append(atoms)
+        except MlcalcError as error:
+            reason = str(error)[:300]
+        record = {
+            "stage": "generation",
+            "condition": k,
+            "atoms": [ase.io.jsonio.encode(_bare(atoms)) for atoms in found[:per_condition]],
+            "reason": reason,
+            "seconds": time.perf_counter() - start,
+        }
+        journal.append(record)
+        done[k] = record
+    proposed = []
+    for k in range(len(conditions)):
+        crystals = [ase.io.jsonio.decode(text) for text in done[k]["atoms"]]
+        proposed += [Proposed(k, atoms) for atoms in crystals]
+        missing = per_condition - len(crystals)
+        proposed += [Proposed(k, None, problem=f"not generated: {done[k]['reason'] or 'too few'}")] * missing
+    return proposed
+
+
+def relax_all(
+    journal: Journal,
+    proposed: Sequence[Proposed],
+    calculator: Any,
+    options: dict[str, Any],
+    min_distance: float,
+    progress: Callable[[int, int], None],
+) -> list[Proposed]:
+    """Relax together what is valid and the journal does not hold yet; every failure is kept with its reason."""
+    from mlcalc.workflows import relax_many
+
+    done = {record["index"]: record for record in journal.records if record["stage"] == "relaxation"}
+    todo: list[int] = []
+    for k, item in enumerate(proposed):
+        if item.atoms is None or k in done:
+            continue
+        problem = check(item.atoms, min_distance)
+        if problem is None:
+            todo.append(k)
+        else:
+            done[k] = {"problem": problem}
+    clock = time.perf_counter()
+
+    def finished(number: int, result: Any) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        problem = result.error or (None if result.converged else "not converged")
+        after = problem is None and check(result.atoms, min_distance)
+        record: dict[str, Any] = {
+            "stage": "relaxation",
+            "index": todo[number],
+            "problem": f"{after} after relaxation" if after else problem,
+            "seconds": now - clock,  # since the last one: the sum is the time it all took, kills or not
+        }
+        if record["problem"] is None:
+            n = len(result.atoms)
+            record |= {
+                "atoms": ase.io.jsonio.encode(_bare(result.atoms)),
+                "energy_ev": result.energy_ev,
+                "gain_ev_per_atom": (result.initial_energy_ev - result.energy_ev) / n,
+            }
+        clock = now
+        journal.append(record)
+        done[todo[number]] = record
+        progress(len(done), len(proposed))
+
+    if todo:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # failures are records here
+            relax_many([proposed[k].atoms for k in todo], calculator, cell="full", finished=finished, **options)
+    return [_with_result(item, done.get(k)) for k, item in enumerate(proposed)]
+
+
+def seconds(journal: Journal, stage: str) -> float:
+    """Return the time that a stage took, over all starts."""
+    return float(sum(record["seconds"] for record in journal.records if record["stage"] == stage))
+
+
+def _with_result(item: Proposed, record: dict[str, Any] | None) -> Proposed:
+    if record is None:
+        return item
+    if record["problem"] is not None:
+        return Proposed(item.condition, item.atoms, problem=record["problem"])
+    relaxed = ase.io.jsonio.decode(record["atoms"])
+    return Proposed(item.condition, item.atoms, relaxed, record["energy_ev"], record["gain_ev_per_atom"])
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, cell=atoms.cell, positions=atoms.positions, pbc=atoms.pbc)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from typer.testing import CliRunner
+
+from mlcalc.discovery._benchmark_matching import KnownCrystals, match_error
+from mlcalc.discovery._benchmark_report import markdown, write_benchmark
+from mlcalc.discovery._benchmark_statistics import Profile, share
+from mlcalc.discovery.benchmark import BenchmarkResult, BenchmarkSettings, from_list, run_benchmark
+from mlcalc.errors import GeneratorError, WorkflowError
+from mlcalc.generators import Constraints
+
+SETTINGS = BenchmarkSettings(number=6, per_condition=3, resamples=200, max_steps=60)
+
+
+def fcc(symbol: str, a: float) -> Atoms:
+    return bulk(symbol, "fcc", a=a)
+
+
+def training() -> list[Atoms]:
+    return [fcc("Cu", 3.6), fcc("Al", 4.05), fcc("Ni", 3.5), fcc("Ag", 4.1), fcc("Au", 4.1), fcc("Pt", 3.95)]
+
+
+class Six:
+    """Six crystals of which all is known, in the order in which they are asked for; the last is never given."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, constraints: Constraints, count: int, seed: int) -> Iterator[Atoms]:
+        self.calls += 1
+        if seed == 0:
+            yield fcc("Cu", 3.7)  # known
+            yield bulk("Cu", "fcc", a=3.6, cubic=True)  # the same crystal, in another cell and closer to rest
+            yield bulk("NiAl", "cesiumchloride", a=2.9)  # new
+        else:
+            yield Atoms("Cu", cell=[1.2, 4.0, 4.0], pbc=True)  # too close to its own image
+            yield Atoms("AuCu3", cell=[3.75] * 3, scaled_positions=FCC, pbc=True)  # new
+            raise GeneratorError("no more")
+
+
+FCC = [(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchmarkResult, Path, Six]:
+    folder = tmp_path_factory.mktemp("benchmark")
+    source = Six()
+
+    def hull(atoms: Atoms, energy: float) -> float | None:
+        """Ni-Al is stable, Cu 0.05 eV/atom above the hull, that of Au-Cu unknown."""
+        return {"AlNi": 0.0, "Cu": 0.05}.get(atoms.symbols.formula.reduce()[0].format("hill"))
+
+    return run_benchmark({"six": source}, training(), EMT(), folder, settings=SETTINGS, hull=hull), folder, source
+
+
+def test_every_share_has_all_that_was_asked_for_below_it(benchmark: tuple[BenchmarkResult, Path, Six]) -> None:
+    six, known = benchmark[0].rows
+    assert six.asked == 6
+    before = {key: round(6 * interval.value, 9) for key, interval in six.before.items()}
+    # Too close: valid in nothing. The two copper crystals differ by 8 % in volume, so both are there once.
+    assert before == {
+        "generated": 5,
+        "valid_structure": 4,
+        "charge_balanced": 5,
+        "valid": 4,
+        "unique": 4,
+        "novel": 2,
+        "unique_novel": 2,
+        "symmetric": 4,
+    }
+    after = {key: round(6 * interval.value, 9) for key, interval in six.after.items()}
+    # Relaxed, the two are one.
+    assert after["converged"] == 4
+    assert after["unique"] == 3
+    assert after["novel"] == after["unique_novel"] == 2
+    assert after["stable"] == after["stable_unique_novel"] == 1
+    assert after["metastable"] == 3
+    assert after["metastable_unique_novel"] == 1
+    assert six.hull_unknown == 1
+    assert six.failures == {"atoms too close": 1, "not generated: no more": 1}
+    assert six.cost_s == pytest.approx(six.generation_s + six.relaxation_s)
+    for interval in (*six.before.values(), *six.after.values()):
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert known.name == "training set"
+    assert known.after["converged"].value == 1
+    assert known.after["novel"].value == 0
+    assert known.distance_before["elements_tv"] == 0  # all six, each once
+
+
+def test_a_killed_benchmark_goes_on(benchmark: tuple[BenchmarkResult, Path, Six], tmp_path: Path) -> None:
+    result, folder, source = benchmark
+    assert source.calls == 2
+    lines = (folder / "six.jsonl").read_text(encoding="utf-8").splitlines()
+    for name in ("campaign.json", "training_set.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    # Killed after the first relaxation, in the middle of a line.
+    (tmp_path / "six.jsonl").write_text("\n".join(lines[:3]) + "\n" + lines[3][:40], encoding="utf-8")
+    again = run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=SETTINGS)
+    assert source.calls == 2
+    assert again.rows[0].before == result.rows[0].before
+    assert again.rows[0].after == {k: v for k, v in result.rows[0].after.items() if "stable" not in k}
+    with pytest.raises(WorkflowError, match="another campaign: seed was 0, now 1"):
+        run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=replace(SETTINGS, seed=1))
+
+
+def test_files_say_the_same(benchmark: tuple[BenchmarkResult, Path, Six], tmp_path: Path) -> None:
+    paths = write_benchmark(benchmark[0], tmp_path)
+    document = json.loads(paths[0].read_text(encoding="utf-8"))
+    assert document["rows"][0]["after"]["stable"]["value"] == pytest.approx(1 / 6)
+    page = markdown(benchmark[0])
+    assert paths[1].read_text(encoding="utf-8") == page
+    assert "| six | 83.3 [" in page
+    assert "- six, atoms too close: 1" in page
+    assert paths[2].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_targets_are_found_or_not(tmp_path: Path) -> None:
+    targets = [fcc("Cu", 3.62), bulk("NiAl", "cesiumchloride", a=2.88)]
+    asked: list[Constraints] = []
+
+    def source(constraints: Constraints, count: int, seed: int) -> list[Atoms]:
+        asked.append(constraints)
+        if constraints.formula == "Cu":
+            return [fcc("Cu", 3.9), bulk("Cu", "diamond", a=5.4)][:count]
+        return [Atoms("NiAl", cell=[2.5, 2.5, 9.0], scaled_positions=[(0, 0, 0), (0, 0, 0.3)], pbc=True)]
+
+    settings = BenchmarkSettings(number=4, per_condition=2, resamples=100, max_steps=1)
+    row, known = run_benchmark({"some": source}, training(), EMT(), tmp_path, settings=settings, targets=targets).rows
+    assert [(c.formula, c.n_atoms) for c in asked] == [("Cu", (1, 1)), ("AlNi", (2, 2))]
+    assert row.match_before is not None
+    assert row.match_before.value == 0.5
+    assert row.match_rms_before == pytest.approx(0.0, abs=1e-6)
+    assert known.match_before is None
+    assert row.failures["not generated: too few"] == 1
+
+
+def test_bootstrap_of_independent_entries_is_binomial() -> None:
+    """Mean and width of 400 entries with 30 % hits: the standard error of a share is sqrt(p (1 - p) / n)."""
+    hits = [k % 10 < 3 for k in range(400)]
+    found = share(hits, list(range(400)), resamples=4000, seed=1)
+    assert found.value == pytest.approx(0.3)
+    half = 1.96 * np.sqrt(0.3 * 0.7 / 400)
+    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    assert found.value - found.low == pytest.approx(half, rel=0.1)
+    # Ten alike in each group: as few independent entries as groups.
+    grouped = share([k % 100 < 30 for k in range(400)], [k // 10 for k in range(400)], resamples=4000, seed=1)
+    assert grouped.high - grouped.value == pytest.approx(half * np.sqrt(10), rel=0.15)
+
+
+def test_no_hit_in_n_leaves_room_for_some() -> None:
+    """The exact binomial bound: 1 - 0.025^(1/n)."""
+    found = share([False] * 20, list(range(20)), resamples=100, seed=0)
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_distances_between_sets() -> None:
+    one = Profile.of([fcc("Cu", 4.0)] * 2, 0.1)
+    two = Profile.of([fcc("Cu", 4.0), bulk("Zn", "hcp", a=2.66, c=4.95)], 0.1)
+    found = one.distances(two)
+    assert found["crystal_systems_tv"] == pytest.approx(0.5)
+    assert found["elements_tv"] == pytest.approx(0.5)
+    zinc = 2.66**2 * 4.95 * np.sqrt(3) / 4  # Å³ per atom
+    assert found["volume_ang3_per_atom_w"] == pytest.approx(abs(zinc - 16.0) / 2)
+    assert found["number_of_atoms_w"] == pytest.approx(0.5)
+    assert all(np.isnan(list(one.distances(Profile.of([], 0.1)).values())))
+
+
+def test_matches() -> None:
+    known = KnownCrystals([bulk("NaCl", "rocksalt", a=5.64)])
+    assert bulk("NaCl", "rocksalt", a=5.4, cubic=True) in known
+    assert bulk("NaCl", "cesiumchloride", a=3.4) not in known
+    assert bulk("KCl", "rocksalt", a=5.64) not in known
+    # One of two atoms moved by d: with the mean taken off, both are d/2 away, in units of (a³/8)^(1/3).
+    target = bulk("NaCl", "rocksalt", a=5.64)
+    moved = target.copy()
+    moved.positions[0, 0] += 0.4
+    assert match_error(moved, target) == pytest.approx(0.2 / 2.82, rel=1e-3)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcalc.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("known.extxyz", training())
+    ase.io.write("mine.extxyz", [fcc("Cu", 3.7), bulk("NiAl", "cesiumchloride", a=2.9)])
+    line = "benchmark-generator random --training known.extxyz --candidates mine.extxyz -n 2 --per-condition 1"
+    line += " --max-atoms 2 --calculator ase.calculators.emt:EMT --max-steps 30 --out b"
+    done = CliRunner().invoke(app, line.split(), env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    rows = json.loads(Path("b/benchmark.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["random", "mine", "training set"]
+    assert rows[0]["asked"] == 2
+    assert rows[1]["before"]["novel"]["value"] == 0.5
+    assert Path("b/benchmark.md").exists()
+    assert "unique, novel" in done.output
+
+
+def test_lists_are_given_once() -> None:
+    settings = BenchmarkSettings(seed=3)
+    draw = from_list(training(), settings)
+    found = [a.symbols[0] for seed in (3, 4, 5) for a in draw(Constraints(), 2, seed)]
+    assert found == ["Cu", "Al", "Ni", "Ag", "Au", "Pt"]
+    assert list(draw(Constraints(), 2, 6)) == []
+    shuffled = from_list(training(), settings, shuffle=True)
+    assert sorted(a.symbols[0] for seed in (3, 4, 5) for a in shuffled(Constraints(), 2, seed)) == sorted(found)
+
+
+def test_what_cannot_be_is_said_first(tmp_path: Path) -> None:
+    with pytest.raises(WorkflowError, match="holds no crystals"):
+        run_benchmark({}, [], EMT(), tmp_path)
+    with pytest.raises(WorkflowError, match="row of its own"):
+        run_benchmark({"training set": Six()}, training(), EMT(), tmp_path)
+    with pytest.raises(WorkflowError, match="conditions of their own"):
+        run_benchmark({}, training(), EMT(), tmp_path, targets=training(), conditions=[Constraints()])
