@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "discover",
     "lammps",
     "doctor",
     "demo",

@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 
 from mlcalc.compiler import cache_root, locked, make_folder
-from mlcalc.discovery._work import judge
+from mlcalc.discovery._work import record_of
 from mlcalc.discovery.identity import known_weights
 from mlcalc.discovery.records import Journal
 from mlcalc.records import describe_calculator, structure_hash
@@ -68,7 +68,7 @@ def relax_cached(
 
         def finished(number: int, result: RelaxResult) -> None:
             key = keys[todo[number]]
-            found[key] = {"structure": key, **_record(result, settings, calculator)}
+            found[key] = {"structure": key, **record_of(result, settings, calculator)}
             if result.error is None:
                 keep(found[key])
             tell(len(found), len(structures))
@@ -86,12 +86,3 @@ def relax_cached(
                 finished=finished,
             )
     return [found[key] for key in keys]
-
-
-def _record(result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
-    record: dict[str, Any] = {"stage": "relaxation", "status": "failed", "steps": result.steps}
-    if result.error is not None:
-        return {**record, "reason": result.error.split(":")[0], "message": result.error[:500]}
-    if not result.converged:
-        return {**record, "reason": "not converged"}
-    return judge(record, result, settings, calculator)

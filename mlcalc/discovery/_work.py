@@ -80,6 +80,17 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
     return judge(record, result, settings, calculator)
 
 
+def record_of(result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
+    """Return the record of a relaxation, one of many, whatever became of it."""
+    record: dict[str, Any] = {"stage": "relaxation", "status": "failed", "steps": result.steps}
+    if result.error is not None:
+        return {**record, "reason": result.error.split(":")[0], "message": result.error[:500]}
+    if not result.converged:
+        message = f"largest force {result.max_force_ev_per_ang:.3g} eV/Å after {result.steps} steps"
+        return {**record, "reason": "not converged", "message": message}
+    return judge(record, result, settings, calculator)
+
+
 def judge(record: dict[str, Any], result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
     """Complete the record of a relaxation that went well: its numbers, and whether to trust them."""
     problem = check(result.atoms, settings["min_distance"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,9 +15,8 @@ from ase import Atoms
 
 from mlcalc.crystals.duplicates import cluster_duplicates
 from mlcalc.discovery._work import relax_one, start_worker, work
-from mlcalc.discovery.records import Journal
+from mlcalc.discovery.records import Journal, claim_folder
 from mlcalc.errors import WorkflowError
-from mlcalc.files import write_atomic
 from mlcalc.generators import Candidate, read_candidates, write_candidates
 
 
@@ -196,8 +194,8 @@ def run_funnel(
     folder.mkdir(parents=True, exist_ok=True)
     tell = progress or (lambda stage, done, total: None)
     with Journal(folder / "records.jsonl") as journal:
-        _claim(folder, {"description": description or {}, "settings": asdict(settings)})
-        pool = _candidates(folder, candidates)
+        claim_folder(folder, {"description": description or {}, "settings": asdict(settings)})
+        pool = stored_candidates(folder, candidates)
         done = {record["index"] for record in journal.records}
         tell("relax", len(done), len(pool))
         todo = [(k, c.atoms) for k, c in enumerate(pool) if k not in done]
@@ -207,24 +205,8 @@ def run_funnel(
         return _summarise(journal.records, len(pool), settings)
 
 
-def _claim(folder: Path, document: dict[str, Any]) -> None:
-    """Write what the campaign is, or make sure that it is the one already there."""
-    path = folder / "campaign.json"
-    document = json.loads(json.dumps(document))
-    if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        for part, values in document.items():
-            for key in sorted({*values, *there.get(part, {})}):
-                old, new = there.get(part, {}).get(key), values.get(key)
-                if old != new:
-                    raise WorkflowError(
-                        f"{folder} holds another campaign: {key} was {old!r}, now {new!r}; choose another folder"
-                    )
-        return
-    write_atomic(path, json.dumps(document, indent=1))
-
-
-def _candidates(folder: Path, make: Callable[[], Iterable[Candidate]]) -> list[Candidate]:
+def stored_candidates(folder: Path, make: Callable[[], Iterable[Candidate]]) -> list[Candidate]:
+    """Return the candidates of a folder, made and written first if it does not hold them yet."""
     path = folder / "candidates.extxyz"
     if not path.exists():
         write_candidates(path, make())

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from mlcalc.errors import WorkflowError
+from mlcalc.files import write_atomic
 
 
 class Journal:
@@ -71,3 +72,20 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def claim_folder(folder: Path, document: dict[str, Any]) -> None:
+    """Write what the campaign is, or make sure that it is the one already there."""
+    path = folder / "campaign.json"
+    document = json.loads(json.dumps(document))
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        for part, values in document.items():
+            for key in sorted({*values, *there.get(part, {})}):
+                old, new = there.get(part, {}).get(key), values.get(key)
+                if old != new:
+                    raise WorkflowError(
+                        f"{folder} holds another campaign: {key} was {old!r}, now {new!r}; choose another folder"
+                    )
+        return
+    write_atomic(path, json.dumps(document, indent=1))
