@@ -15,9 +15,9 @@ from ase import Atoms
 
 from mlcalc.compiler import cache_root, locked, make_folder
 from mlcalc.discovery._work import record_of
-from mlcalc.discovery.identity import known_weights
+from mlcalc.discovery.identity import energy_scale, known_weights
 from mlcalc.discovery.records import Journal
-from mlcalc.records import describe_calculator, structure_hash
+from mlcalc.records import structure_hash
 from mlcalc.workflows import RelaxResult, WorkflowWarning, relax_many
 
 
@@ -34,7 +34,7 @@ class ReferenceCache:
         root = own if weights is None else cache_root() / "references"
         if root is None:
             return cls(None)
-        key = json.dumps([weights, describe_calculator(calculator), asdict(settings)])
+        key = json.dumps([weights, energy_scale(calculator).source, asdict(settings)])
         return cls(root / hashlib.sha256(key.encode()).hexdigest()[:32])
 
     @contextmanager

@@ -60,7 +60,7 @@ def run_campaign(
         settings: thresholds; defaults if None.
         description: what the campaign is (JSON-ready); must be the same when it goes on.
         workers: processes; 1 works in this one.
-        executor: any ``concurrent.futures.Executor`` instead, whose workers see the same files.
+        executor: any ``concurrent.futures.Executor`` of single-threaded workers instead, which see the same files.
         progress: see ``Progress``.
 
     Raises:

@@ -11,6 +11,9 @@ import numpy as np
 
 from mlcalc.records import Record, describe_calculator
 
+# Parameters of calculators that change no energy beyond rounding, or only name what the weights are.
+_SAME_ENERGY = {"device", "skin", "potential"}
+
 
 @dataclass(frozen=True)
 class EnergyScale(Record):
@@ -56,6 +59,11 @@ def energy_scale(calculator: Any, pressure_gpa: float = 0.0) -> EnergyScale:
     info = getattr(calculator, "info", None)
     meaning = getattr(info, "energy_scale", None) or "unknown"
     weights = known_weights(calculator)
-    parameters = describe_calculator(calculator)
-    source = parameters if weights is None else f"{parameters} with weights {weights[:16]}"
+    if weights is None:
+        source = describe_calculator(calculator)
+    else:
+        told = getattr(calculator, "parameters", None) or {}
+        # One potential means the same in every calculator and on every device.
+        kept = ", ".join(f"{key}={told[key]!r}" for key in sorted(told) if key not in _SAME_ENERGY)
+        source = f"weights {weights[:16]} ({kept})"
     return EnergyScale(str(meaning), source, float(pressure_gpa))
