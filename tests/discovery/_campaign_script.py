@@ -38,6 +38,15 @@ class MortalEMT(EMT):
         super().calculate(*arguments, **keywords)
 
 
+class FragileEMT(EMT):
+    """EMT that takes its process with it on cells of two atoms."""
+
+    def calculate(self, atoms: Any = None, *arguments: Any, **keywords: Any) -> None:
+        if len(atoms) == 2:
+            os._exit(1)
+        super().calculate(atoms, *arguments, **keywords)
+
+
 def candidates() -> Iterator[Candidate]:
     structures = (
         bulk("Cu", a=1.5),

@@ -15,7 +15,7 @@ import pytest
 from ase.build import bulk
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _campaign_script import SETTINGS, MortalEMT, campaign, candidates
+from _campaign_script import SETTINGS, FragileEMT, MortalEMT, campaign, candidates
 
 from mlcalc.discovery import CampaignResult, CampaignSettings, judge_novelty, run_campaign
 from mlcalc.discovery._shards import read_records
@@ -111,6 +111,14 @@ def test_any_executor_does_the_work(tmp_path: Path, whole: tuple[Path, CampaignR
     names = {path.name for path in (tmp_path / "records").iterdir()}
     assert "main.jsonl" in names
     assert len(names) == 2
+
+
+def test_who_takes_a_worker_along_is_found(tmp_path: Path) -> None:
+    settings = CampaignSettings(**{**vars(SETTINGS), "phonons": 0})
+    result = run_campaign(candidates, FragileEMT, tmp_path, elements=("Cu",), settings=settings, workers=2)
+    stages = {stage.name: stage for stage in result.stages}
+    assert stages["relaxation"].failures == {"worker died": [3]}
+    assert stages["relaxation"].passed == stages["relaxation"].entered - 1
 
 
 def test_another_campaign_is_refused(whole: tuple[Path, CampaignResult]) -> None:
