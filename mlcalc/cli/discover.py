@@ -72,11 +72,13 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._calculator import check_choice, precise_calculator, read_potentials
         from mlcalc.cli._inputs import progress_bar
         from mlcalc.cli.generate import _range, _symbols
+        from mlcalc.discovery._demo_steps import trusted_neighbors
         from mlcalc.discovery.campaign import CampaignSettings, run_campaign
         from mlcalc.discovery.funnel import FunnelSettings
         from mlcalc.discovery.identity import known_weights
         from mlcalc.errors import WorkflowError
         from mlcalc.generators import Constraints
+        from mlcalc.potentials.grade import FAR
         from mlcalc.records import describe_calculator
 
         check_choice(read_potentials(potential), calculator, calculator_python)
@@ -84,10 +86,17 @@ def register(app: typer.Typer) -> None:
             raise WorkflowError("--generator none needs --candidates")
         factory = partial(precise_calculator, potential, calculator, dtype, device, calculator_python, dispersion)
         engine = factory()  # its errors before any work
+        info = getattr(engine, "info", None)
         symbols = _symbols(elements)
         constraints = Constraints(elements=symbols, formula=formula, n_atoms=_range(atoms, int, "--atoms") or (1, 8))
         settings = CampaignSettings(
-            relaxation=FunnelSettings(fmax=fmax, max_steps=max_steps, pressure_gpa=pressure_gpa),
+            relaxation=FunnelSettings(
+                trusted_neighbors_ang=trusted_neighbors(engine if info is not None else None),
+                largest_grade=FAR if info is not None and "grade" in info.outputs else None,
+                fmax=fmax,
+                max_steps=max_steps,
+                pressure_gpa=pressure_gpa,
+            ),
             reference_atoms=reference_atoms,
             above_hull_ev_per_atom=above_hull,
             phonons=phonons,
