@@ -84,11 +84,9 @@ def test_copper_is_recognised_and_on_the_hull(whole: tuple[Path, CampaignResult]
 
 
 def test_killed_anywhere_it_goes_on(tmp_path: Path, whole: tuple[Path, CampaignResult]) -> None:
-    calls = 0
-    for last in (30, 90, 60):
+    for last in (30, 40, 25):
         ended = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path), str(last)], check=False, timeout=600)
         assert ended.returncode == -signal.SIGKILL
-        calls += last
     assert not (tmp_path / "report.json").exists()
     started = MortalEMT.calls
     result = campaign(tmp_path)
