@@ -69,9 +69,8 @@ class Hull:
         entries = []
         for phase in self.phases:
             composition = Composition(_counts(phase.formula))
-            entries.append(
-                PDEntry(composition, phase.energy_ev_per_atom * composition.num_atoms, name=phase.name, attribute=phase)
-            )
+            entries.append(PDEntry(composition, phase.energy_ev_per_atom * composition.num_atoms, name=phase.name))
+        self._entries = entries
         self._diagram = PhaseDiagram(entries) if entries else None
 
     def hull_energy(self, what: str | Atoms) -> float | None:
@@ -117,14 +116,14 @@ class Hull:
         if self._diagram is None or not set(counts) <= set(self.elements):
             return None
         found = self._diagram.get_decomposition(Composition(counts))
-        return {str(entry.attribute.name): float(share) for entry, share in found.items()}
+        return {str(entry.name): float(share) for entry, share in found.items()}
 
     def stable(self) -> tuple[Phase, ...]:
         """Return the phases on the hull."""
         if self._diagram is None:
             return ()
-        on_hull = {id(entry.attribute) for entry in self._diagram.stable_entries}
-        return tuple(phase for phase in self.phases if id(phase) in on_hull)
+        on_hull = {id(entry) for entry in self._diagram.stable_entries}
+        return tuple(phase for phase, entry in zip(self.phases, self._entries, strict=True) if id(entry) in on_hull)
 
     def with_phases(self, phases: Sequence[Phase], scale: EnergyScale) -> Hull:
         """Return the hull of these phases too.

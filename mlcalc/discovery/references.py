@@ -227,7 +227,8 @@ def make_references(
             )
     cache = ReferenceCache.of(calculator, settings, None if folder is None else Path(folder))
     records = relax_cached([item.atoms for item in offered], calculator, vars(settings), cache, progress)
-    phases, counts = [], {}
+    phases: list[ReferencePhase] = []
+    counts: dict[str, SourceCount] = {}
     for item, record in zip(offered, records, strict=True):
         count = counts.setdefault(item.source, SourceCount(item.source, 0, 0, {}))
         good = record["status"] == "ok"
