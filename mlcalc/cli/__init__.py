@@ -31,6 +31,7 @@ COMMANDS = (
     "potentials",
     "generate",
     "benchmark_generator",
+    "discover",
     "lammps",
     "doctor",
     "demo",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -21,6 +20,7 @@ from mlcalc.crystals import closest_neighbors, find_space_group
 from mlcalc.crystals.symmetry import conventional_cell
 from mlcalc.discovery import figures
 from mlcalc.discovery.funnel import FunnelResult
+from mlcalc.discovery.identity import weights_sha256
 from mlcalc.files import write_atomic
 from mlcalc.records import jsonable
 from mlcalc.workflows import MDResult, PhononResult, md, phonons, relax
@@ -276,10 +276,6 @@ def describe_potential(potential: Any) -> dict[str, Any] | None:
     """Name, origin and a hash of the weights; None where an ASE calculator stood in."""
     if potential is None:
         return None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(potential.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     info = potential.info
     return {
         "name": info.name,
@@ -290,7 +286,7 @@ def describe_potential(potential: Any) -> dict[str, Any] | None:
         "training_data": info.training_data,
         "licence": info.licence,
         "parameters": sum(p.numel() for p in potential.parameters()),
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_sha256([potential]),
     }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ase.io.jsonio
 import numpy as np
 from ase import Atoms
 
 from mlcalc.crystals import closest_neighbors, closest_pair, find_space_group
+
+if TYPE_CHECKING:
+    from mlcalc.workflows import RelaxResult
 
 _calculator: Any = None
 
@@ -74,10 +77,27 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
             "reason": "not converged",
             "message": f"largest force {result.max_force_ev_per_ang:.3g} eV/Å after {result.steps} steps",
         }
+    return judge(record, result, settings, calculator)
+
+
+def record_of(result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
+    """Return the record of a relaxation, one of many, whatever became of it."""
+    record: dict[str, Any] = {"stage": "relaxation", "status": "failed", "steps": result.steps}
+    if result.error is not None:
+        return {**record, "reason": result.error.split(":")[0], "message": result.error[:500]}
+    if not result.converged:
+        message = f"largest force {result.max_force_ev_per_ang:.3g} eV/Å after {result.steps} steps"
+        return {**record, "reason": "not converged", "message": message}
+    return judge(record, result, settings, calculator)
+
+
+def judge(record: dict[str, Any], result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
+    """Complete the record of a relaxation that went well: its numbers, and whether to trust them."""
     problem = check(result.atoms, settings["min_distance"])
     if problem:
         return {**record, "reason": f"{problem} after relaxation"}
     found = find_space_group(result.atoms, settings["symprec"])
+    per_atom = result.energy_ev / len(result.atoms)
     relaxed = result.atoms.copy()
     relaxed.info = {}
     graded = "extrapolation_grades" in getattr(calculator, "implemented_properties", ())
@@ -95,7 +115,7 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
     }
     limit = settings["largest_grade"]
     if grade is not None and limit is not None and grade > limit:
-        message = f"grade {grade:.2f} of an atom, above {limit:g}; {result.energy_ev / len(atoms):.3f} eV/atom"
+        message = f"grade {grade:.2f} of an atom, above {limit:g}; {per_atom:.3f} eV/atom"
         return {**record, "stage": "trust", "reason": "beyond the training data", "message": message}
     trusted = np.array(settings["trusted_neighbors_ang"])
     missing = trusted - closest_neighbors([result.atoms], len(trusted))
@@ -106,6 +126,6 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
             "stage": "trust",
             "reason": "more crowded than the training data",
             "message": f"neighbour {k + 1} of an atom {missing[k]:.3f} Å closer than ever in training; "
-            f"{result.energy_ev / len(atoms):.3f} eV/atom",
+            f"{per_atom:.3f} eV/atom",
         }
     return {**record, "status": "ok"}

@@ -195,7 +195,7 @@ def run_funnel(
     tell = progress or (lambda stage, done, total: None)
     with Journal(folder / "records.jsonl") as journal:
         claim_folder(folder, {"description": description or {}, "settings": asdict(settings)})
-        pool = _candidates(folder, candidates)
+        pool = stored_candidates(folder, candidates)
         done = {record["index"] for record in journal.records}
         tell("relax", len(done), len(pool))
         todo = [(k, c.atoms) for k, c in enumerate(pool) if k not in done]
@@ -205,7 +205,8 @@ def run_funnel(
         return _summarise(journal.records, len(pool), settings)
 
 
-def _candidates(folder: Path, make: Callable[[], Iterable[Candidate]]) -> list[Candidate]:
+def stored_candidates(folder: Path, make: Callable[[], Iterable[Candidate]]) -> list[Candidate]:
+    """Return the candidates of a folder, made and written first if it does not hold them yet."""
     path = folder / "candidates.extxyz"
     if not path.exists():
         write_candidates(path, make())

@@ -39,6 +39,7 @@ from mlcalc.workflows.conformance import check
 from mlcalc.workflows.diffusion import DiffusionResult, diffusion
 from mlcalc.workflows.elasticity import ElasticResult, elastic
 from mlcalc.workflows.equation_of_state import EOSResult, eos
+from mlcalc.workflows.gamma_phonon import GammaResult, gamma_phonons
 from mlcalc.workflows.heat_conduction import HeatResult, heat_conduction
 from mlcalc.workflows.mode_gruneisen import GruneisenResult, gruneisen
 from mlcalc.workflows.molecular_dynamics import MDResult, md
@@ -65,6 +66,7 @@ __all__ = [
     "ElasticModuli",
     "ElasticResult",
     "ElementDiffusion",
+    "GammaResult",
     "GruneisenResult",
     "HeatResult",
     "ImaginaryMode",
@@ -91,6 +93,7 @@ __all__ = [
     "epsilon_gauge",
     "fit_arrhenius",
     "fit_eos",
+    "gamma_phonons",
     "gruneisen",
     "heat_conduction",
     "match_order",

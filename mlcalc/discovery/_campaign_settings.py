@@ -1,0 +1,60 @@
+"""Settings of a campaign."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mlcalc.discovery.funnel import FunnelSettings
+from mlcalc.discovery.references import ReferenceSettings
+
+
+@dataclass(frozen=True)
+class CampaignSettings:
+    """What decides over a candidate, stage by stage.
+
+    Attributes:
+        relaxation: distances, relaxation, trust, symmetry, and when two crystals are the same.
+        reference_atoms: of the primitive cell of a prototype among the references; larger ones are left out.
+        rattle_ang: standard deviation of the random displacements that begin the relaxation without symmetry, Å.
+        above_hull_ev_per_atom: crystals at most this far above the hull of the references go on to phonons.
+        phonons: most crystals that do, lowest first.
+        dynamics: most crystals that go on to dynamics, lowest first.
+        imaginary_tolerance_thz: modes below minus this are imaginary.
+        mode_amplitude_ang: largest displacement when an imaginary mode is followed, Å.
+        temperature_k: of the dynamics, K.
+        md_steps: steps of the dynamics.
+        timestep_fs: of the dynamics, fs.
+        md_length_ang: shortest height of its cell, Å.
+        largest_displacement: root mean square displacement in dynamics, in units of the shortest distance between
+            atoms, above which a crystal did not hold (Lindemann's criterion of melting is about 0.1 to 0.15).
+        shard: candidates that a worker takes at once, and relaxes together where the calculator can.
+        seed: of random displacements and dynamics.
+    """
+
+    relaxation: FunnelSettings = field(default_factory=FunnelSettings)
+    reference_atoms: int = 8
+    rattle_ang: float = 0.02
+    above_hull_ev_per_atom: float = 0.1
+    phonons: int = 20
+    dynamics: int = 5
+    imaginary_tolerance_thz: float = 0.3
+    mode_amplitude_ang: float = 0.1
+    temperature_k: float = 600.0
+    md_steps: int = 1000
+    timestep_fs: float = 1.0
+    md_length_ang: float = 8.0
+    largest_displacement: float = 0.2
+    shard: int = 16
+    seed: int = 0
+
+    def references(self) -> ReferenceSettings:
+        """Return how references are relaxed: as candidates are."""
+        given = asdict(self.relaxation)
+        same = {name: given[name] for name in ReferenceSettings.__dataclass_fields__ if name in given}
+        return ReferenceSettings(max_atoms=self.reference_atoms, **same)
+
+    def flat(self) -> dict[str, Any]:
+        """Return all options by name, as the records of a folder keep them."""
+        values = asdict(self)
+        return {**values.pop("relaxation"), **values}
