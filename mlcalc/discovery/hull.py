@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -116,7 +116,7 @@ class Hull:
         if self._diagram is None or not set(counts) <= set(self.elements):
             return None
         found = self._diagram.get_decomposition(Composition(counts))
-        return {str(entry.name): float(share) for entry, share in found.items()}
+        return {cast(PDEntry, entry).name: float(share) for entry, share in found.items()}
 
     def stable(self) -> tuple[Phase, ...]:
         """Return the phases on the hull."""

@@ -64,7 +64,7 @@ def _ions() -> dict[tuple[str, int], dict[str, float]]:
         row: dict[str, float] = defaultdict(float)
         for new in species:
             row[new.element.symbol] += float(table.cond_prob(new, old))
-        table_[old.element.symbol, int(old.oxi_state)] = dict(row)
+        table_[old.element.symbol, int(old.oxi_state or 0)] = dict(row)
     return table_
 
 

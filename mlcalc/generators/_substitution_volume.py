@@ -50,11 +50,12 @@ def _bond(atoms: Atoms, states: Mapping[str, int] | None) -> float | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ions without radii
-        radii = {e: Species(e, states[e]).ionic_radius for e in set(atoms.symbols)}
-    if any(radius is None for radius in radii.values()):
+        found = {e: Species(e, states[e]).ionic_radius for e in set(atoms.symbols)}
+    radii = {e: float(radius) for e, radius in found.items() if radius is not None}
+    if len(radii) < len(found):
         return None
-    cations = [float(radii[e]) for e in atoms.symbols if states[e] > 0]
-    anions = [float(radii[e]) for e in atoms.symbols if states[e] < 0]
+    cations = [radii[e] for e in atoms.symbols if states[e] > 0]
+    anions = [radii[e] for e in atoms.symbols if states[e] < 0]
     return float(np.mean(cations) + np.mean(anions)) if cations and anions else None
 
 
