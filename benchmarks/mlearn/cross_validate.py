@@ -26,15 +26,14 @@ from mlcalc.training.run import train
 from mlcalc.training.settings import TrainingSettings, read_settings
 from mlcalc.training.trainer import Trainer
 
-FOLDS = 4
 RESAMPLES = 10_000
 
 
-def fold_settings(config: Path, fold: int, out: Path) -> TrainingSettings:
-    """Return the settings of a config with one fold taken out."""
+def fold_settings(config: Path, fold: int, folds: int, out: Path) -> TrainingSettings:
+    """Return the settings of a config with one of so many folds taken out."""
     settings = read_settings(config)
-    data = dataclasses.replace(settings.data, folds=FOLDS, fold=fold)
-    return dataclasses.replace(settings, data=data, out=str(out.resolve() / f"{config.stem}-{fold}"))
+    data = dataclasses.replace(settings.data, folds=folds, fold=fold)
+    return dataclasses.replace(settings, data=data, out=str(out.resolve() / f"{config.stem}-{fold}of{folds}"))
 
 
 def fold_predictions(settings: TrainingSettings, untrained: bool) -> Predictions:
@@ -83,16 +82,20 @@ def main() -> None:
     parser.add_argument("--untrained", action="store_true", help="predict without training")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--json", type=Path, help="write the errors here")
-    parser.add_argument("--take", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS), help="folds")
+    parser.add_argument("--folds", type=int, default=10, help="parts to cut the data into (default: %(default)s)")
+    parser.add_argument("--take", type=int, nargs="+", help="folds to train, from 0 (default: all)")
     args = parser.parse_args()
+    taken = list(range(args.folds)) if args.take is None else args.take
+    if not set(taken) <= set(range(args.folds)):
+        parser.error(f"--take: folds are numbered 0 to {args.folds - 1}")
     torch.set_num_threads(1)
     config = args.config or Path(__file__).parent / f"mlearn-{args.element}.yaml"
-    settings = [fold_settings(config, k, args.out) for k in args.take]
+    settings = [fold_settings(config, k, args.folds, args.out) for k in taken]
     found = joined([fold_predictions(s, args.untrained) for s in settings])
     result = {
         "element": args.element,
-        "folds": FOLDS,
-        "taken": args.take,
+        "folds": args.folds,
+        "taken": taken,
         **errors_by_group(found),
         "interval_95": intervals(found),
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from _environments import Unavailable, run
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlcalc.errors import LammpsError
 from mlcalc.lammps.box import make_box
@@ -71,19 +72,12 @@ def deepmd_lines(environment: Path, cache: Path, dtype: str, frames: Sequence[At
     Raises:
         Unavailable: a step of it failed.
     """
-    settings = _deepmd_settings(dtype)
+    settings = deepmd_settings("Si", dtype, ["data"], DEEPMD_STEPS)
     key = hashlib.sha256((json.dumps(settings) + environment.name).encode()).hexdigest()[:10]
     folder = cache / f"deepmd-model-{key}"
     model = folder / "compressed.pb"
     if not model.exists():
-        arrays = folder / "data" / "set.000"
-        arrays.mkdir(parents=True, exist_ok=True)
-        np.save(arrays / "coord.npy", [a.positions.ravel() for a in frames])
-        np.save(arrays / "box.npy", [a.cell.array.ravel() for a in frames])
-        np.save(arrays / "energy.npy", [a.get_potential_energy() for a in frames])
-        np.save(arrays / "force.npy", [a.get_forces().ravel() for a in frames])
-        (folder / "data" / "type.raw").write_text("0\n" * len(frames[0]))
-        (folder / "data" / "type_map.raw").write_text("Si\n")
+        write_deepmd_system(folder / "data", "Si", [(a, a.get_potential_energy(), a.get_forces()) for a in frames])
         (folder / "input.json").write_text(json.dumps(settings, indent=1))
         for command in (
             ["train", "input.json"],
@@ -96,7 +90,20 @@ def deepmd_lines(environment: Path, cache: Path, dtype: str, frames: Sequence[At
     return [f'pair_style deepmd "{model}"', "pair_coeff * *"]
 
 
-def _deepmd_settings(dtype: str) -> dict[str, object]:
+def write_deepmd_system(folder: Path, element: str, frames: Sequence[tuple[Atoms, float, NDArray[np.float64]]]) -> None:
+    """Write frames (atoms, energy, forces) of one element and equally many atoms as a system of DeePMD-kit."""
+    arrays = folder / "set.000"
+    arrays.mkdir(parents=True, exist_ok=True)
+    np.save(arrays / "coord.npy", [a.positions.ravel() for a, _, _ in frames])
+    np.save(arrays / "box.npy", [a.cell.array.ravel() for a, _, _ in frames])
+    np.save(arrays / "energy.npy", [energy for _, energy, _ in frames])
+    np.save(arrays / "force.npy", [np.ravel(forces) for _, _, forces in frames])
+    (folder / "type.raw").write_text("0\n" * len(frames[0][0]))
+    (folder / "type_map.raw").write_text(f"{element}\n")
+
+
+def deepmd_settings(element: str, dtype: str, systems: Sequence[str], steps: int) -> dict[str, object]:
+    """Return the input of ``dp train``; the learning rate falls to a hundredth over ``steps``."""
     descriptor = {
         "type": "se_e2_a",
         "rcut": DEEPMD_CUTOFF_ANG,
@@ -111,14 +118,14 @@ def _deepmd_settings(dtype: str) -> dict[str, object]:
     fitting = {"neuron": [240, 240, 240], "resnet_dt": True, "seed": 1, "precision": dtype}
     weights = {"start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1}
     return {
-        "model": {"type_map": ["Si"], "descriptor": descriptor, "fitting_net": fitting},
-        "learning_rate": {"type": "exp", "start_lr": 1e-3, "stop_lr": 1e-5, "decay_steps": 50},
+        "model": {"type_map": [element], "descriptor": descriptor, "fitting_net": fitting},
+        "learning_rate": {"type": "exp", "start_lr": 1e-3, "stop_lr": 1e-5, "decay_steps": max(50, steps // 100)},
         "loss": {"type": "ener", **weights, "start_pref_v": 0, "limit_pref_v": 0},
         "training": {
-            "training_data": {"systems": ["data"], "batch_size": 1},
-            "numb_steps": DEEPMD_STEPS,
-            "disp_freq": 50,
-            "save_freq": DEEPMD_STEPS,
+            "training_data": {"systems": list(systems), "batch_size": 1},
+            "numb_steps": steps,
+            "disp_freq": max(50, steps // 100),
+            "save_freq": steps,
             "seed": 1,
         },
     }
