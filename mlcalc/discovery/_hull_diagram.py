@@ -158,7 +158,7 @@ def _legend(kinds: set[str], left: float, coloured: bool = False) -> list[Markup
             style = "outline" if coloured else kind
             parts.append(Markup('<g class="{}">{}</g>').format(style, _shape(kind, (x, 14))))
             parts.append(text((x + 13, 18), words))
-            x += 36 + 6.4 * len(words)
+            x += 40 + 7.2 * len(words)
     return parts
 
 
