@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,12 @@ def crystal_data(crystal: RankedCrystal, symprec: float) -> dict[str, Any]:
     cells = {"relaxed": _cell(plain)}
     files = {f"{name}.cif": _titled(CifWriter(structure), name)}
     if crystal.space_group is not None and crystal.space_group > 1:
-        standard = conventional_cell(plain, symprec)
-        if len(standard) <= _LARGEST:
-            cells["conventional"] = _cell(standard)
-        files[f"{name}-symmetric.cif"] = _titled(CifWriter(structure, symprec=symprec), f"{name}-symmetric")
+        # spglib may see no symmetry here after all; the cell as relaxed is there in any case.
+        with suppress(ValueError):
+            standard = conventional_cell(plain, symprec)
+            if len(standard) <= _LARGEST:
+                cells["conventional"] = _cell(standard)
+            files[f"{name}-symmetric.cif"] = _titled(CifWriter(structure, symprec=symprec), f"{name}-symmetric")
     frame = io.StringIO()
     ase.io.write(frame, list(ranked_frames([crystal])), format="extxyz")
     return {"cells": cells, "files": files, "extxyz": frame.getvalue()}

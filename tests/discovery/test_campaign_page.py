@@ -372,7 +372,9 @@ def test_many_crystals_and_more_elements_than_a_picture_has(cu_au: Campaign, tmp
     )
     references = replace(result.references, elements=("Cu", "Au", "Ag", "Pt"))
     large = replace(result, ranked=many, candidates=1000, stages=stages, references=references)
-    full = Gathered([pool.pool[0]] * 1000, pool.records)
+    lost = {"status": "failed", "reason": "worker died"}
+    records = {**pool.records, "phonons": {many[0].index: lost}, "dynamics": {many[0].index: lost}}
+    full = Gathered([pool.pool[0]] * 1000, records)
     write_page(tmp_path, large, full, [origins[0]] * 1000, {}, None)
     path = tmp_path / "report.html"
     reader = Reader(path.read_text(encoding="utf-8"))
@@ -382,4 +384,5 @@ def test_many_crystals_and_more_elements_than_a_picture_has(cu_au: Campaign, tmp
     assert f"structures of the first {STRUCTURES} are in this page, those of all 250" in text
     assert "The first 200 of 300." in text
     assert "A hull of 4 elements has no picture" in text
+    assert text.count("failed: worker died") == 2 * len(range(0, STRUCTURES, len(result.ranked)))
     assert path.stat().st_size < 3e6
