@@ -116,7 +116,8 @@ function createViewer(canvas, elements) {
         jobs.push({ depth: (from[2] + to[2]) / 2, run: () => stroke(pixel(from), pixel(to), 1.2, ink) });
       }
       if (name) {
-        const at = times(turn, plus(start, step, 8.6));
+        // Beyond the atom at the end of the edge.
+        const at = times(turn, plus(start, step, 8 + 1.1 / Math.hypot(...step)));
         const write = () => {
           context.fillStyle = ink;
           context.font = `italic 14px ${style.fontFamily}`;
