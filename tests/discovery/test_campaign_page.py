@@ -26,7 +26,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 sys.path.insert(0, str(Path(__file__).parent))
 from _page_campaigns import EVIL, FLAGS, chromium, cubic, layered, pair, run
 
-from mlcalc.discovery import CampaignResult
+from mlcalc.discovery import CampaignResult, EnergyScale, Hull, Phase
 from mlcalc.discovery._campaign_page import STRUCTURES, write_page
 from mlcalc.discovery._campaign_summary import Gathered, summarise
 from mlcalc.discovery._hull_diagram import hull_diagram, hull_points, ternary_position
@@ -147,6 +147,17 @@ def test_corners_and_edges_of_the_triangle() -> None:
     x, y = ternary_position((2, 2, 2))
     assert [np.hypot(x - a, y - b) for a, b in ((0, 0), (1, 0), (0.5, sqrt(3) / 2))] == pytest.approx([1 / sqrt(3)] * 3)
     assert ternary_position((0.2, 0.3, 0.5))[1] == pytest.approx(0.5 * sqrt(3) / 2)
+
+
+def test_lines_join_what_is_stable_together() -> None:
+    energies = {"Mg": 0.0, "O": 0.0, "Si": 0.0, "MgO": -3.0, "SiO2": 0.5}
+    scale = EnergyScale("PBE", "one potential")
+    hull = Hull([Phase(name, name, energy) for name, energy in energies.items()], scale)
+    lines = {frozenset((one.name, other.name)) for one, other in hull.tie_lines()}
+    # MgO lies between Mg and O and cuts their line; SiO2 is not stable and has none.
+    assert lines == {
+        frozenset(pair) for pair in (("Mg", "MgO"), ("O", "MgO"), ("Mg", "Si"), ("O", "Si"), ("Si", "MgO"))
+    }
 
 
 def test_the_line_of_two_elements_is_convex_and_below_all(cu_au: Campaign) -> None:
