@@ -10,19 +10,27 @@ export PATH := $(BIN):$(PATH)
 export MPLBACKEND := Agg
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test docs
+.PHONY: demo test browser docs
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
 	OMP_NUM_THREADS=1 mlcalc demo --out $(DEMO)
 
 test: export OMP_NUM_THREADS = 1
-test: $(VENV)/.installed
+test: browser $(VENV)/.installed
 	ruff check .
 	ruff format --check .
 	mypy
 	pytest -n 2 --dist loadgroup
 	python tests/mutation.py
+
+# Pages of reports are tested in a browser; without one those tests are skipped, or fail where CI is set.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -qq --no-install-recommends chromium && exit 0; \
+	fi; \
+	echo "no Chromium: install chromium to test pages in a browser"
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.installed

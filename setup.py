@@ -29,6 +29,7 @@ TEST = [
     "ipi>=3.3",
     "matscipy>=1.1",
     "mypy>=1.14",
+    "playwright>=1.45",
     "pytest-xdist>=3.6",
     "pytest>=8",
     "ruff>=0.9",
@@ -47,7 +48,7 @@ setup(
     packages=[*find_packages(include=["mlcalc", "mlcalc.*"]), "mlcalc.lammps.plugin"],
     package_dir={"mlcalc.lammps.plugin": "lammps_plugin"},
     package_data={
-        "mlcalc.discovery": ["templates/*"],
+        "mlcalc.discovery": ["page/*", "templates/*"],
         "mlcalc.foundation": ["licences/*"],
         "mlcalc.generators": ["weights/*"],
         "mlcalc.ops": ["csrc/*"],

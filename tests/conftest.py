@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALLOWED_SKIP = "MLCALC_DATA"
+NO_BROWSER = "no Chromium"
 
 # What is about compiled operators, where plain torch was asked for in their place. Everything else holds for both.
 collect_ignore = (
@@ -35,13 +36,13 @@ def data_folder() -> Path:
 
 
 def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip for any other reason than missing data into a failure."""
+    """Turn a skip for any other reason than missing data, or outside CI a missing browser, into a failure."""
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if not text.removeprefix("Skipped: ").startswith(ALLOWED_SKIP):
+    if not text.removeprefix("Skipped: ").startswith((ALLOWED_SKIP, NO_BROWSER)):
         report.outcome = "failed"
-        report.longrepr = f"only a missing {ALLOWED_SKIP} may skip a test, not: {text}"
+        report.longrepr = f"only a missing {ALLOWED_SKIP} or browser may skip a test, not: {text}"
 
 
 @pytest.hookimpl(wrapper=True)

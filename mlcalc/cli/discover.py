@@ -65,8 +65,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Propose crystals, relax and rank them above the hull; phonons and dynamics of the lowest.
 
-        Writes report.json, ranked.extxyz, campaign.db. The same command again goes on after a kill.
+        Writes report.html, report.json, ranked.extxyz, campaign.db. The same command again goes on after a kill.
         """
+        import shlex
+        import sys
         from functools import partial
 
         from mlcalc.cli._calculator import check_choice, precise_calculator, read_potentials
@@ -127,9 +129,10 @@ def register(app: typer.Typer) -> None:
                 description=description,
                 workers=workers,
                 progress=lambda stage, done, total: update(done, f"of {total}: {stage}"),
+                command=shlex.join(["mlcalc", *sys.argv[1:]]),
             )
         _print(result)
-        typer.echo(f"{out / 'report.json'}, {out / 'ranked.extxyz'}, {out / 'campaign.db'}")
+        typer.echo(f"{out / 'report.html'}, {out / 'report.json'}, {out / 'ranked.extxyz'}, {out / 'campaign.db'}")
 
 
 def _digest(path: Path) -> str:

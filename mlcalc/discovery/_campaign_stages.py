@@ -124,6 +124,7 @@ def _vibrate(atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[st
         "lowered_ev_per_atom": lowered,
         "first_min_frequency_thz": first,
         "min_frequency_thz": modes.min_frequency_thz,
+        "frequencies_thz": modes.frequencies_thz.tolist(),
         "imaginary_modes": modes.imaginary,
     }
 

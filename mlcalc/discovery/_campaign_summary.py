@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,14 +261,20 @@ def _cost(gathered: Gathered, references: References) -> dict[str, dict[str, flo
     return cost
 
 
+def ranked_frames(crystals: Iterable[RankedCrystal]) -> Iterator[Atoms]:
+    """Yield crystals with what their row says, as ``ranked.extxyz`` has them."""
+    plain = {"index", "rank", "formula", "energy_above_hull_ev_per_atom", "known_as", "space_group_symbol"}
+    for crystal in crystals:
+        atoms = crystal.atoms.copy()
+        values = {k: v for k, v in crystal.to_dict().items() if k in plain and v is not None and v != []}
+        atoms.info = {k: "; ".join(v) if isinstance(v, list) else v for k, v in values.items()}
+        yield atoms
+
+
 def write_files(folder: Path, result: CampaignResult, gathered: Gathered, description: dict[str, Any]) -> None:
     """Write ``report.json``, ``ranked.extxyz`` and ``campaign.db``, each whole or not at all."""
-    plain = {"index", "rank", "formula", "energy_above_hull_ev_per_atom", "known_as", "space_group_symbol"}
     with atomic_path(folder / "ranked.extxyz") as path, path.open("w", encoding="utf-8") as file:
-        for crystal in result.ranked:
-            atoms = crystal.atoms.copy()
-            values = {k: v for k, v in crystal.to_dict().items() if k in plain and v is not None and v != []}
-            atoms.info = {k: "; ".join(v) if isinstance(v, list) else v for k, v in values.items()}
+        for atoms in ranked_frames(result.ranked):
             ase.io.write(file, atoms, format="extxyz")
     _write_database(folder / "campaign.db", result, gathered)
     write_json(
@@ -281,11 +288,11 @@ def _write_database(path: Path, result: CampaignResult, gathered: Gathered) -> N
     ranks = {member: crystal for crystal in result.ranked for member in crystal.members}
     with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", use_lock_file=False) as database:
         for index, given in enumerate(gathered.pool):
-            reached, record = _reached(gathered, index)
+            stage, record = reached(gathered, index)
             relaxed = gathered.of("relaxation").get(index, {}).get("status") == "ok"
             atoms = gathered.final(index) if relaxed else given.copy()
             atoms.info = {}
-            keys: dict[str, Any] = {"candidate": index, "stage": reached, "ok": record["status"] == "ok"}
+            keys: dict[str, Any] = {"candidate": index, "stage": stage, "ok": record["status"] == "ok"}
             if record["status"] != "ok":
                 keys["reason"] = record["reason"]
             if relaxed:
@@ -299,7 +306,7 @@ def _write_database(path: Path, result: CampaignResult, gathered: Gathered) -> N
             database.write(atoms, key_value_pairs=keys, data={k: v for k, v in stories.items() if v})
 
 
-def _reached(gathered: Gathered, index: int) -> tuple[str, dict[str, Any]]:
+def reached(gathered: Gathered, index: int) -> tuple[str, dict[str, Any]]:
     """Return the last stage with a record of this candidate, and the record."""
     for stage in ("dynamics", "phonons", "relaxation", "uniqueness", "distances"):
         if index in gathered.of(stage):

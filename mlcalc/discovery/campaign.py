@@ -11,6 +11,7 @@ from typing import Any
 import ase.io.jsonio
 from ase import Atoms
 
+from mlcalc.discovery._campaign_page import write_page
 from mlcalc.discovery._campaign_settings import CampaignSettings
 from mlcalc.discovery._campaign_summary import CampaignResult, Gathered, summarise, write_files
 from mlcalc.discovery._shards import Crew, Item, read_records
@@ -39,6 +40,7 @@ def run_campaign(
     workers: int = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    command: str | None = None,
 ) -> CampaignResult:
     """Judge candidates: distances, uniqueness, relaxation, hull, novelty, vibrations, dynamics.
 
@@ -48,8 +50,9 @@ def run_campaign(
     counted at its stage, with the reason.
 
     The folder holds ``campaign.json`` (what the campaign is), ``candidates.extxyz``, ``records/`` (append-only JSON
-    lines, one a candidate and stage), ``campaign.db`` (an ASE database made of them), ``ranked.extxyz`` and
-    ``report.json``. Killed anywhere, the same call goes on: records on disk are never made again.
+    lines, one a candidate and stage), ``campaign.db`` (an ASE database made of them), ``ranked.extxyz``,
+    ``report.json`` and ``report.html``, a page that needs nothing beside it. Killed anywhere, the same call goes on:
+    records on disk are never made again.
 
     Args:
         candidates: gives the candidates; called only if the folder does not hold them yet.
@@ -62,6 +65,7 @@ def run_campaign(
         workers: processes; 1 works in this one.
         executor: any ``concurrent.futures.Executor`` of single-threaded workers instead, which see the same files.
         progress: see ``Progress``.
+        command: that goes on with the campaign, for its page.
 
     Raises:
         WorkflowError: the folder holds another campaign or is in use.
@@ -74,7 +78,8 @@ def run_campaign(
         claim_folder(folder, {"description": description or {}, "settings": settings.flat()})
         crew = Crew(factory, journal, workers, executor)
         run = _Run(folder, settings, crew, progress or (lambda stage, done, total: None))
-        run.pool = [c.atoms for c in stored_candidates(folder, candidates)]
+        stored = stored_candidates(folder, candidates)
+        run.pool = [candidate.atoms for candidate in stored]
         run.check_distances()
         run.find_duplicates()
         run.relax()
@@ -85,6 +90,8 @@ def run_campaign(
         run.move()
         result = summarise(run.gathered(), phases, settings)
         write_files(folder, result, run.gathered(), description or {})
+        origins = [candidate.provenance for candidate in stored]
+        write_page(folder, result, run.gathered(), origins, description or {}, command)
         return result
 
 

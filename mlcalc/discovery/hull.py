@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import isfinite
 from typing import Any, cast
 
@@ -124,6 +125,15 @@ class Hull:
             return ()
         on_hull = {id(entry) for entry in self._diagram.stable_entries}
         return tuple(phase for phase, entry in zip(self.phases, self._entries, strict=True) if id(entry) in on_hull)
+
+    def tie_lines(self) -> list[tuple[Phase, Phase]]:
+        """Return the pairs of phases that are stable together: the edges of the hull's facets."""
+        if self._diagram is None:
+            return []
+        place = {id(entry): phase for entry, phase in zip(self._entries, self.phases, strict=True)}
+        corners = [place[id(entry)] for entry in self._diagram.qhull_entries]
+        edges = {pair for facet in self._diagram.facets for pair in combinations(sorted(map(int, facet)), 2)}
+        return [(corners[a], corners[b]) for a, b in sorted(edges)]
 
     def with_phases(self, phases: Sequence[Phase], scale: EnergyScale) -> Hull:
         """Return the hull of these phases too.

@@ -1,4 +1,4 @@
-"""A self-contained HTML page from the record of a search; no network, no scripts, pictures inside."""
+"""Self-contained HTML pages: pictures and styles inside, nothing from the network; the page of the demo."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ def formula_html(formula: str) -> Markup:
 
 def picture(svg: str, alt: str) -> Markup:
     """Return an image element with the picture inside it."""
-    data = base64.b64encode(svg.encode()).decode()
-    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(alt, Markup(data))
+    return image(svg.encode(), "image/svg+xml", alt)
+
+
+def image(content: bytes, kind: str, alt: str) -> Markup:
+    """Return an image element with a file of a media type inside it."""
+    data = base64.b64encode(content).decode()
+    return Markup('<img alt="{}" src="data:{};base64,{}">').format(alt, kind, Markup(data))
+
+
+def asset(name: str) -> Markup:
+    """Return a file of ``mlcalc/discovery/page`` as it is, to stand inside a page."""
+    return Markup(files("mlcalc.discovery").joinpath("page", name).read_text(encoding="utf-8"))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -58,13 +68,17 @@ def seconds(value: float | None) -> str:
 def render(template: str, values: dict[str, Any]) -> str:
     """Render a template of this package; an unknown name in it is an error."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("mlcalc.discovery"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.globals["asset"] = asset
     environment.filters.update(
         symbol=symbol_html, formula=formula_html, number=number, scientific=scientific, seconds=seconds
     )
-    source = files("mlcalc.discovery").joinpath("templates", template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(values)
+    return environment.get_template(template).render(values)
 
 
 def write_report(path: Path, record: dict[str, Any], pictures: dict[str, str]) -> None:
