@@ -24,11 +24,11 @@ test: browser $(VENV)/.installed
 	pytest -n 2 --dist loadgroup
 	python tests/mutation.py
 
-# Pages of reports are tested in a browser; without one those tests are skipped, or fail where CI is set.
+# Pages of reports are tested in a browser; without one those tests are skipped, and pytest says so.
 browser:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -qq --no-install-recommends chromium && exit 0; \
+		timeout 120 apt-get update -qq && timeout 300 apt-get install -qq --no-install-recommends chromium && exit 0; \
 	fi; \
 	echo "no Chromium: install chromium to test pages in a browser"
 

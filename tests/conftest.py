@@ -36,7 +36,7 @@ def data_folder() -> Path:
 
 
 def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip for any other reason than missing data, or outside CI a missing browser, into a failure."""
+    """Turn a skip for any other reason than missing data or a missing browser into a failure."""
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
