@@ -13,10 +13,11 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
-from mlcalc.discovery._benchmark_matching import KnownCrystals, match_error
+from mlcalc.discovery._benchmark_judge import match_error
 from mlcalc.discovery._benchmark_report import markdown, write_benchmark
 from mlcalc.discovery._benchmark_statistics import Profile, share
 from mlcalc.discovery.benchmark import BenchmarkResult, BenchmarkSettings, from_list, run_benchmark
+from mlcalc.discovery.novelty import KnownCrystals
 from mlcalc.errors import GeneratorError, WorkflowError
 from mlcalc.generators import Constraints
 
