@@ -121,11 +121,11 @@ def register(app: typer.Typer) -> None:
             sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
         engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         known = read_crystals(training)
-        judge, facts = None, None
+        judge = None
         if hull:
-            judge, facts = published_hull(hull, known, engine, seed=seed)
+            judge = published_hull(hull, known, engine, seed=seed)
         elif hull_references:
-            judge, facts = reference_hull(read_crystals(hull_references), hull_references.name, engine, max_steps)
+            judge = reference_hull(read_crystals(hull_references), hull_references.name, engine, max_steps)
         with progress_bar("benchmark", None) as update:
             result = run_benchmark(
                 sources,
@@ -135,27 +135,26 @@ def register(app: typer.Typer) -> None:
                 settings=settings,
                 targets=found,
                 hull=judge,
-                hull_facts=facts,
                 reference=crystals(reference) if reference else None,
                 description={"sources": {name: hashes.get(name, "file") for name in sources}},
                 progress=lambda name, done, total: update(done, f"{name}: {done} of {total}"),
             )
         paths = write_benchmark(result, out)
 
-        last = "metastable, unique, novel" if facts else "unique, novel"
+        last = "metastable, unique, novel" if judge else "unique, novel"
         table = Table("source", "asked", "valid", "unique, novel", "relaxed", last, "s per success")
         for row in result.rows:
             shares = (
                 row.before["valid"],
                 row.before["unique_novel"],
                 row.after["converged"],
-                row.after["metastable_unique_novel" if facts else "unique_novel"],
+                row.after["metastable_unique_novel" if judge else "unique_novel"],
             )
             cells = [f"{100 * s.value:.0f} [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
             table.add_row(row.name, str(row.asked), *cells, f"{row.cost_s:.3g}")
         Console().print(table)
-        if facts:
-            typer.echo(facts.sentence())
+        if judge:
+            typer.echo(judge.facts.sentence())
         typer.echo(", ".join(map(str, paths)))
 
 

@@ -56,6 +56,11 @@ class Hulls:
             self._made[system] = Hull([phase for phases in parts for phase in phases], self.scale)
         return self._made[system]
 
+    def covers(self, what: str | Atoms) -> bool:
+        """Return whether there is a phase of exactly these elements."""
+        formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)
+        return frozenset(formula.count()) in self._by_system
+
     def above(self, what: str | Atoms, energy_ev_per_atom: float) -> float | None:
         """Return how far an energy lies above the hull, eV per atom; None where an element has no reference."""
         return self.of(what).energy_above_hull(what, energy_ev_per_atom, self.scale)
@@ -100,13 +105,28 @@ class HullFacts(Record):
         return text
 
 
-#: Total energy, eV, and structure → eV per atom above the hull, None if unknown; and what that is worth.
-Judged = tuple[Callable[[Atoms, float], float | None], HullFacts]
+@dataclass(frozen=True)
+class JudgingHull:
+    """Energies above a hull, and what they are worth.
+
+    Attributes:
+        above: structure and its total energy, eV → eV per atom above the hull, None if unknown.
+        covers: whether the hull holds a phase of exactly a structure's elements.
+        facts: where it is from.
+    """
+
+    above: Callable[[Atoms, float], float | None]
+    covers: Callable[[Atoms], bool]
+    facts: HullFacts
+
+    def __call__(self, atoms: Atoms, energy_ev: float) -> float | None:
+        """Return ``above``."""
+        return self.above(atoms, energy_ev)
 
 
 def published_hull(
     path: str | Path, crystals: Sequence[LabelledCrystal], calculator: Any, number: int = 2000, seed: int = 0
-) -> Judged:
+) -> JudgingHull:
     """Return the hull of published formation energies, with corrections fitted for a calculator.
 
     Args:
@@ -156,10 +176,10 @@ def published_hull(
     facts = HullFacts(
         Path(path).name, len(phases), corrections, _disagreement(Hulls(phases, MATERIALS_PROJECT), compared)
     )
-    return above, facts
+    return JudgingHull(above, hulls.covers, facts)
 
 
-def reference_hull(crystals: Sequence[LabelledCrystal], source: str, calculator: Any, max_steps: int) -> Judged:
+def reference_hull(crystals: Sequence[LabelledCrystal], source: str, calculator: Any, max_steps: int) -> JudgingHull:
     """Return the hull of references relaxed with the calculator that is judged by it; what fails is left out.
 
     Relaxed references of a potential are kept in mlcalc's cache.
@@ -186,7 +206,7 @@ def reference_hull(crystals: Sequence[LabelledCrystal], source: str, calculator:
     def above(atoms: Atoms, energy_ev: float) -> float | None:
         return hulls.above(atoms, energy_ev / len(atoms))
 
-    return above, HullFacts(source, len(phases), None, float("nan"))
+    return JudgingHull(above, hulls.covers, HullFacts(source, len(phases), None, float("nan")))
 
 
 def single_points(structures: Sequence[Atoms], calculator: Any) -> list[float]:

@@ -13,6 +13,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mlcalc.crystals.charges import is_charge_balanced
 from mlcalc.crystals.symmetry import find_space_group
+from mlcalc.discovery._benchmark_hull import JudgingHull
 from mlcalc.discovery._benchmark_ranking import Ranking, rankings
 from mlcalc.discovery._benchmark_statistics import Interval, Profile, share
 from mlcalc.discovery._benchmark_work import Proposed, Worked
@@ -207,6 +208,11 @@ class Judge:
             low = [h is not None and h <= limit for h in heights]
             flags[name] = low
             flags[f"{name}_unique_novel"] = [x and y for x, y in zip(low, flags["unique_novel"], strict=True)]
+        if isinstance(self.hull, JudgingHull):
+            covers = self.hull.covers
+            covered = [a is not None and covers(a) for a in crystals]
+            hits = zip(flags["metastable_unique_novel"], covered, strict=True)
+            flags["metastable_unique_novel_covered"] = [x and y for x, y in hits]
         return flags, sum(v and h is None for h, v in zip(heights, valid, strict=True))
 
     def _unique(

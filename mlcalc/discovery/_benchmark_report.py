@@ -26,6 +26,7 @@ _TITLES = {
     "stable_unique_novel": "stable, unique, novel",
     "metastable": "metastable",
     "metastable_unique_novel": "metastable, unique, novel",
+    "metastable_unique_novel_covered": "of them, in systems of the hull",
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 
 from mlcalc.crystals.symmetry import primitive_cell
-from mlcalc.discovery._benchmark_hull import HullFacts
+from mlcalc.discovery._benchmark_hull import HullFacts, JudgingHull
 from mlcalc.discovery._benchmark_judge import BenchmarkSettings, Hull, Judge, SourceResult
 from mlcalc.discovery._benchmark_work import Draw, Proposed, Worked, generate, relax_all, seconds
 from mlcalc.discovery.novelty import KnownCrystals
@@ -88,7 +88,6 @@ def run_benchmark(
     targets: Sequence[Atoms] = (),
     reference: Sequence[Atoms] | None = None,
     hull: Hull | None = None,
-    hull_facts: HullFacts | None = None,
     description: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> BenchmarkResult:
@@ -109,7 +108,6 @@ def run_benchmark(
         targets: crystals to be found; each is one condition, so ``number`` is targets × ``per_condition``.
         reference: crystals that are not new; None takes the training set.
         hull: energies above a hull; nothing is relaxed for it, so that another one may judge the same crystals.
-        hull_facts: where it is from.
         description: of sources and sets, JSON-ready; must be the same when the benchmark goes on.
         progress: called with (source, done, asked).
 
@@ -159,7 +157,8 @@ def run_benchmark(
             worked = Worked(tuple(found), *times)
         rows.append(judge.row(name, worked, known=name == TRAINING))
     made = {**asdict(settings), **identity, "hull": hull is not None}
-    return BenchmarkResult(tuple(rows), tuple(c.to_dict() for c in conditions), hull_facts, made)
+    facts = hull.facts if isinstance(hull, JudgingHull) else None
+    return BenchmarkResult(tuple(rows), tuple(c.to_dict() for c in conditions), facts, made)
 
 
 def _generate(

@@ -241,7 +241,8 @@ def published(path: Path) -> list[LabelledCrystal]:
 def test_energies_above_published_ones(tmp_path: Path) -> None:
     """Two crystals fix two corrections; then CuAu is as low as published, and what lies above it is by hand."""
     crystals = published(tmp_path / "published.jsonl")
-    above, facts = published_hull(tmp_path / "published.jsonl", crystals, EMT())
+    above = published_hull(tmp_path / "published.jsonl", crystals, EMT())
+    facts = above.facts
     copper = emt_energy(fcc("Cu", 3.6))
     gold = emt_energy(ORDERED) + 0.8 - copper  # E = 2 * -0.4 + mu_Cu + mu_Au
     assert facts.corrections is not None
@@ -254,6 +255,8 @@ def test_energies_above_published_ones(tmp_path: Path) -> None:
     assert above(Atoms("Cu3Au"), 3 * copper + gold) == pytest.approx(0.25)
     assert facts.mean_disagreement_ev_per_atom == pytest.approx((0.0 + 0.05) / 2)
     assert above(fcc("Ni", 3.5), -1.0) is None
+    assert above.covers(ORDERED)
+    assert not above.covers(bulk("NiAl", "cesiumchloride", a=2.9))
     assert "published formation energies" in facts.sentence()
     with pytest.raises(WorkflowError, match="no crystal of the training set has the id"):
         published_hull(tmp_path / "published.jsonl", [LabelledCrystal(ORDERED, {}, "other")], EMT())
@@ -262,12 +265,13 @@ def test_energies_above_published_ones(tmp_path: Path) -> None:
 def test_energies_above_references_of_the_same_potential() -> None:
     crystals = [LabelledCrystal(fcc(e, a), {}, e) for e, a in (("Cu", 3.7), ("Au", 4.0))]
     crystals.append(LabelledCrystal(bulk("Fe", "bcc", a=2.9), {}, "not known to EMT"))
-    above, facts = reference_hull(crystals, "by hand", EMT(), max_steps=100)
-    assert facts.phases == 2
+    above = reference_hull(crystals, "by hand", EMT(), max_steps=100)
+    assert above.facts.phases == 2
     lowest = {e: min(emt_energy(fcc(e, a)) for a in np.linspace(3.5, 4.2, 281)) for e in ("Cu", "Au")}
     found = above(Atoms("Cu3Au"), 3 * lowest["Cu"] + lowest["Au"] + 4 * 0.2)
     assert found == pytest.approx(0.2, abs=1e-3)
     assert above(bulk("Fe", "bcc", a=2.9), -1.0) is None
+    assert not above.covers(Atoms("Cu3Au"))  # the line between two elements
 
 
 def test_a_ranking_counts_relaxations() -> None:
