@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
     def benchmark_generator(
         training: Annotated[Path, typer.Option(help="Crystals to compare with: JSON lines or any file ASE reads.")],
         generators: Annotated[
-            Optional[list[str]], typer.Argument(help="Generators: random, substitution, wyckoff.")
+            Optional[list[str]],
+            typer.Argument(help="Generators: random, substitution, wyckoff; NAME:free chooses its own elements."),
         ] = None,
         candidates: Annotated[
             Optional[list[Path]], typer.Option(help="Crystals of any other generator: a file or folder; several.")
@@ -37,6 +38,16 @@ def register(app: typer.Typer) -> None:
         targets: Annotated[
             Optional[Path], typer.Option(help="Crystals to find from their formulas; instead of chemical systems.")
         ] = None,
+        hull: Annotated[
+            Optional[Path],
+            typer.Option(help="Published formation energies (JSON lines): energies above their hull, fitted."),
+        ] = None,
+        hull_references: Annotated[
+            Optional[Path], typer.Option(help="Crystals to relax for a hull of the potential's own energies.")
+        ] = None,
+        keep: Annotated[
+            float, typer.Option(help="Share of new crystals that rankings before relaxation keep.", min=0.0, max=1.0)
+        ] = 1 / 3,
         potential: PotentialOption = None,
         calculator: CalculatorOption = None,
         calculator_python: CalculatorPythonOption = None,
@@ -48,7 +59,6 @@ def register(app: typer.Typer) -> None:
             int, typer.Option(help="Of them, in one chemical system or for one target.", min=1)
         ] = 4,
         max_atoms: Annotated[int, typer.Option(help="In the primitive cell.", min=1)] = 20,
-        free: Annotated[bool, typer.Option("--free", help="Name no elements: each generator chooses.")] = False,
         prototypes: Annotated[Optional[Path], typer.Option(help="Crystals to start from (substitution).")] = None,
         weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
         fmax: Annotated[float, typer.Option(help="Largest allowed force, eV/Å.")] = 0.05,
@@ -67,18 +77,19 @@ def register(app: typer.Typer) -> None:
         from mlcalc.cli._calculator import make_calculator
         from mlcalc.cli._inputs import progress_bar
         from mlcalc.crystals.io import read_crystals
+        from mlcalc.discovery._benchmark_hull import published_hull, reference_hull
         from mlcalc.discovery._benchmark_report import write_benchmark
-        from mlcalc.discovery.benchmark import BenchmarkSettings, from_list, run_benchmark
+        from mlcalc.discovery.benchmark import BenchmarkSettings, Free, from_list, run_benchmark
         from mlcalc.errors import WorkflowError
-        from mlcalc.generators import Constraints, make_generator, read_candidates
+        from mlcalc.generators import make_generator, read_candidates
 
         def crystals(path: Path) -> list[Any]:
             return [crystal.atoms for crystal in read_crystals(path)]
 
         if not generators and not candidates:
             raise WorkflowError("name a generator (random, substitution, wyckoff), or give --candidates FILE")
-        if free and targets:
-            raise WorkflowError("--free names no elements, --targets names formulas: give one of the two")
+        if hull and hull_references:
+            raise WorkflowError("--hull and --hull-references are two hulls: give one of the two")
         found = crystals(targets) if targets else []
         number = len(found) * per_condition if found else n
         settings = BenchmarkSettings(
@@ -88,6 +99,7 @@ def register(app: typer.Typer) -> None:
             seed=seed,
             fmax=fmax,
             max_steps=max_steps,
+            keep=keep,
         )
         options: dict[str, dict[str, Any]] = {
             "substitution": {"prototypes": prototypes} if prototypes else {},
@@ -96,41 +108,53 @@ def register(app: typer.Typer) -> None:
         sources: dict[str, Any] = {}
         hashes: dict[str, str] = {}
         for name in generators or []:
-            made = make_generator(name, **options.get(name, {}))
-            hashes[name] = str(getattr(made, "model_hash", "no model"))
-            sources[name] = _draw(made)
+            kind, _, choice = name.partition(":")
+            if choice not in ("", "free"):
+                raise WorkflowError(f"{name}: the only word behind a generator's name is free, e.g. {kind}:free")
+            made = make_generator(kind, **options.get(kind, {}))
+            title = f"{kind}, free" if choice else kind
+            hashes[title] = str(getattr(made, "model_hash", "no model"))
+            sources[title] = Free(_draw(made)) if choice else _draw(made)
         for path in candidates or []:
             if path.stem in sources:
                 raise WorkflowError(f"two sources are called {path.stem}; rename the file {path}")
             sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
         engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
-        one = [Constraints(n_atoms=settings.n_atoms)]
+        known = read_crystals(training)
+        judge = None
+        if hull:
+            judge = published_hull(hull, known, engine, seed=seed)
+        elif hull_references:
+            judge = reference_hull(read_crystals(hull_references), hull_references.name, engine, max_steps)
         with progress_bar("benchmark", None) as update:
             result = run_benchmark(
                 sources,
-                crystals(training),
+                [crystal.atoms for crystal in known],
                 engine,
                 out,
                 settings=settings,
-                conditions=one * -(-n // per_condition) if free else None,
                 targets=found,
+                hull=judge,
                 reference=crystals(reference) if reference else None,
                 description={"sources": {name: hashes.get(name, "file") for name in sources}},
                 progress=lambda name, done, total: update(done, f"{name}: {done} of {total}"),
             )
         paths = write_benchmark(result, out)
 
-        table = Table("source", "asked", "valid", "unique, novel", "relaxed", "unique, novel", "s per success")
+        last = "metastable, unique, novel" if judge else "unique, novel"
+        table = Table("source", "asked", "valid", "unique, novel", "relaxed", last, "s per success")
         for row in result.rows:
             shares = (
                 row.before["valid"],
                 row.before["unique_novel"],
                 row.after["converged"],
-                row.after["unique_novel"],
+                row.after["metastable_unique_novel" if judge else "unique_novel"],
             )
             cells = [f"{100 * s.value:.0f} [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
             table.add_row(row.name, str(row.asked), *cells, f"{row.cost_s:.3g}")
         Console().print(table)
+        if judge:
+            typer.echo(judge.facts.sentence())
         typer.echo(", ".join(map(str, paths)))
 
 
@@ -138,6 +162,8 @@ def _draw(generator: Any) -> Any:
     """Return the source of the benchmark that a generator is."""
 
     def draw(constraints: Any, count: int, seed: int) -> Any:
-        return (candidate.atoms for candidate in generator.sample(count, constraints, seed))
+        for candidate in generator.sample(count, constraints, seed):
+            candidate.atoms.info["log_probability"] = candidate.provenance.log_probability
+            yield candidate.atoms
 
     return draw

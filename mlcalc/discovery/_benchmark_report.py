@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlcalc.discovery._benchmark_judge import SourceResult
 from mlcalc.discovery._benchmark_statistics import Interval
-from mlcalc.discovery.benchmark import BenchmarkResult, SourceResult
+from mlcalc.discovery.benchmark import BenchmarkResult
 from mlcalc.figures import new_figure, save_figure
 from mlcalc.files import write_atomic
 from mlcalc.records import write_json
@@ -25,6 +26,7 @@ _TITLES = {
     "stable_unique_novel": "stable, unique, novel",
     "metastable": "metastable",
     "metastable_unique_novel": "metastable, unique, novel",
+    "metastable_unique_novel_covered": "of them, in systems of the hull",
 }
 
 
@@ -48,6 +50,15 @@ def markdown(result: BenchmarkResult) -> str:
         _shares([row.before for row in rows], rows),
         "## After relaxation",
         _shares([row.after for row in rows], rows),
+    ]
+    if result.hull is not None:
+        parts += [result.hull.sentence()]
+    parts += [
+        "## Ranked before relaxation",
+        "Successes in % of the relaxations spent: relaxed, unique, novel"
+        + (", metastable" if result.hull is not None else "")
+        + ". Factor: over relaxing all.",
+        _rankings(rows),
     ]
     if any(row.match_before for row in rows):
         parts += ["## Targets found", _matches(rows)]
@@ -145,6 +156,16 @@ def _distances(rows: Sequence[SourceResult]) -> str:
         for when, found in (("generated", row.distance_before), ("relaxed", row.distance_after))
     ]
     return _table(["source", "", *(f"`{key}`" for key in keys)], lines)
+
+
+def _rankings(rows: Sequence[SourceResult]) -> str:
+    lines = []
+    for row in rows:
+        first = row.rankings[0].successes.value
+        for found in row.rankings:
+            factor = _number(found.successes.value / first) if first else "–"
+            lines.append([row.name, found.by, str(found.relaxations), _percent(found.successes), factor])
+    return _table(["source", "relaxed", "relaxations", "successes", "factor"], lines)
 
 
 def _costs(rows: Sequence[SourceResult]) -> str:

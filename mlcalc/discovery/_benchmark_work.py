@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import ase.io.jsonio
@@ -29,7 +30,9 @@ class Proposed:
         atoms: as generated; None if there was none.
         relaxed: relaxed and converged; None otherwise.
         energy_ev: of ``relaxed``.
-        gain_ev_per_atom: energy lost on the way there.
+        initial_energy_ev: of ``atoms``, where a relaxation was tried and the calculator could say.
+        log_probability: of the generator's model, where it tells.
+        tried: whether a relaxation was spent on it.
         problem: why there is no ``atoms`` or no ``relaxed``.
     """
 
@@ -37,8 +40,15 @@ class Proposed:
     atoms: Atoms | None
     relaxed: Atoms | None = None
     energy_ev: float = float("nan")
-    gain_ev_per_atom: float = float("nan")
+    initial_energy_ev: float = float("nan")
+    log_probability: float | None = None
+    tried: bool = False
     problem: str | None = None
+
+    @property
+    def gain_ev_per_atom(self) -> float:
+        """Energy lost in relaxation."""
+        return float("nan") if self.relaxed is None else (self.initial_energy_ev - self.energy_ev) / len(self.relaxed)
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ def generate(
             "stage": "generation",
             "condition": k,
             "atoms": [ase.io.jsonio.encode(_bare(atoms)) for atoms in found[:per_condition]],
+            "log_probabilities": [atoms.info.get("log_probability") for atoms in found[:per_condition]],
             "reason": reason,
             "seconds": time.perf_counter() - start,
         }
@@ -76,7 +87,8 @@ def generate(
     proposed = []
     for k in range(len(conditions)):
         crystals = [ase.io.jsonio.decode(text) for text in done[k]["atoms"]]
-        proposed += [Proposed(k, atoms) for atoms in crystals]
+        logs = done[k]["log_probabilities"]
+        proposed += [Proposed(k, a, log_probability=log) for a, log in zip(crystals, logs, strict=True)]
         missing = per_condition - len(crystals)
         proposed += [Proposed(k, None, problem=f"not generated: {done[k]['reason'] or 'too few'}")] * missing
     return proposed
@@ -114,15 +126,11 @@ def relax_all(
             "stage": "relaxation",
             "index": todo[number],
             "problem": f"{after} after relaxation" if after else problem,
+            "initial_energy_ev": result.initial_energy_ev if isfinite(result.initial_energy_ev) else None,
             "seconds": now - clock,  # since the last one: the sum is the time it all took, kills or not
         }
         if record["problem"] is None:
-            n = len(result.atoms)
-            record |= {
-                "atoms": ase.io.jsonio.encode(_bare(result.atoms)),
-                "energy_ev": result.energy_ev,
-                "gain_ev_per_atom": (result.initial_energy_ev - result.energy_ev) / n,
-            }
+            record |= {"atoms": ase.io.jsonio.encode(_bare(result.atoms)), "energy_ev": result.energy_ev}
         clock = now
         journal.append(record)
         done[todo[number]] = record
@@ -135,18 +143,25 @@ def relax_all(
     return [_with_result(item, done.get(k)) for k, item in enumerate(proposed)]
 
 
-def seconds(journal: Journal, stage: str) -> float:
-    """Return the time that a stage took, over all starts."""
-    return float(sum(record["seconds"] for record in journal.records if record["stage"] == stage))
+def seconds(journal: Journal, stage: str, asked: int) -> float:
+    """Return the time that a stage took, over all starts, for the first so many crystals asked for."""
+    times = [(r.get("index", 0), r["seconds"]) for r in journal.records if r["stage"] == stage]
+    return float(sum(time for index, time in times if index < asked))
 
 
 def _with_result(item: Proposed, record: dict[str, Any] | None) -> Proposed:
     if record is None:
         return item
+    initial = record.get("initial_energy_ev")
+    item = replace(
+        item,
+        problem=record["problem"],
+        tried="index" in record,
+        initial_energy_ev=float("nan") if initial is None else initial,
+    )
     if record["problem"] is not None:
-        return Proposed(item.condition, item.atoms, problem=record["problem"])
-    relaxed = ase.io.jsonio.decode(record["atoms"])
-    return Proposed(item.condition, item.atoms, relaxed, record["energy_ev"], record["gain_ev_per_atom"])
+        return item
+    return replace(item, relaxed=ase.io.jsonio.decode(record["atoms"]), energy_ev=record["energy_ev"])
 
 
 def _bare(atoms: Atoms) -> Atoms:

@@ -13,8 +13,8 @@ import ase.io
 import ase.io.jsonio
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from pymatgen.core import Composition
 
+from mlcalc.crystals.charges import is_charge_balanced
 from mlcalc.discovery._campaign_settings import CampaignSettings
 from mlcalc.discovery.funnel import Stage
 from mlcalc.discovery.hull import Hull, Phase
@@ -25,8 +25,6 @@ from mlcalc.files import atomic_path
 from mlcalc.records import Record, jsonable, write_json
 
 CALCULATED = ("relaxation with symmetry", "relaxation", "phonons", "dynamics")
-# Compositions with more elements or atoms than this take long to balance, and it is only information.
-_BALANCED = (5, 40)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class RankedCrystal(Record):
         on_hull: still on the hull when all candidates are on it too; None if unknown.
         known_as: names of references that are the same crystal; empty: not among the references given.
         space_group: number, and ``space_group_symbol``.
-        charge_balanced: common oxidation states add up to zero; alloys need not. None if not tried.
+        charge_balanced: see ``is_charge_balanced``; one in five known crystals is not.
         followed_mode: an imaginary mode at Γ was followed to here.
         dynamically_stable: no imaginary modes at Γ; None without phonons.
         min_frequency_thz: at Γ.
@@ -88,7 +86,7 @@ class RankedCrystal(Record):
     known_as: tuple[str, ...]
     space_group: int | None
     space_group_symbol: str | None
-    charge_balanced: bool | None
+    charge_balanced: bool
     followed_mode: bool
     dynamically_stable: bool | None
     min_frequency_thz: float | None
@@ -199,21 +197,13 @@ def _crystal(
         "known_as": known_as,
         "space_group": last["space_group"],
         "space_group_symbol": last["space_group_symbol"],
-        "charge_balanced": charge_balanced(atoms),
+        "charge_balanced": is_charge_balanced(atoms),
         "followed_mode": bool(vibrated and vibrated.get("followed")),
         "dynamically_stable": vibrated["imaginary_modes"] == 0 if vibrated is not None and has_modes else None,
         "min_frequency_thz": vibrated["min_frequency_thz"] if vibrated is not None and has_modes else None,
         "held_in_dynamics": None if moved is None else moved["status"] == "ok",
         "atoms": atoms,
     }
-
-
-def charge_balanced(atoms: Atoms) -> bool | None:
-    """Return whether common oxidation states can add up to zero (pymatgen's); None where that takes too long."""
-    counts = atoms.symbols.formula.reduce()[0].count()
-    if len(counts) > _BALANCED[0] or sum(counts.values()) > _BALANCED[1]:
-        return None
-    return bool(Composition(counts).oxi_state_guesses())
 
 
 def _stages(gathered: Gathered, ranked: tuple[RankedCrystal, ...], settings: CampaignSettings) -> tuple[Stage, ...]:

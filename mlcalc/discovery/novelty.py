@@ -1,11 +1,22 @@
-"""Which candidates are the same crystal, and which are already among the references."""
+"""Which candidates are the same crystal, and which are already known.
+
+Two questions, two measures. ``judge_novelty`` tells crystals of one potential apart, at their own volumes and energies,
+and names what they are. ``KnownCrystals`` asks of a large set, whose volumes are another method's, whether it holds a
+crystal at all: volumes are scaled, as is usual where generators are compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ase import Atoms
+from ase.formula import Formula
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.crystals.duplicates import cluster_duplicates
 from mlcalc.records import Record
@@ -69,3 +80,41 @@ def judge_novelty(
         ):
             best[cluster] = k
     return [Novelty(best[cluster], tuple(names.get(cluster, ()))) for cluster in own]
+
+
+class KnownCrystals:
+    """Crystals that are not new.
+
+    A crystal is known if pymatgen's ``StructureMatcher`` with its default tolerances (lengths 0.2, sites 0.3, angles
+    5°, volumes scaled) matches it to one of the same reduced formula.
+
+    Args:
+        crystals: of any volume.
+    """
+
+    def __init__(self, crystals: Iterable[Atoms]):
+        self._by_formula: dict[str, list[Atoms]] = defaultdict(list)
+        for atoms in crystals:
+            self._by_formula[reduced_formula(atoms)].append(atoms)
+        self._matcher = StructureMatcher()
+        self._structures = cache(self._convert)
+
+    def __contains__(self, atoms: Atoms) -> bool:
+        formula = reduced_formula(atoms)
+        if formula not in self._by_formula:
+            return False
+        structure = structure_of(atoms)
+        return any(self._matcher.fit(known, structure) for known in self._structures(formula))
+
+    def _convert(self, formula: str) -> list[Structure]:
+        return [structure_of(atoms) for atoms in self._by_formula[formula]]
+
+
+def reduced_formula(atoms: Atoms) -> str:
+    """Return the reduced formula in Hill's order."""
+    return str(Formula.from_list(atoms.get_chemical_symbols()).reduce()[0].format("hill"))
+
+
+def structure_of(atoms: Atoms) -> Structure:
+    """Return cell, elements and positions as pymatgen has them."""
+    return AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, cell=atoms.cell, positions=atoms.positions, pbc=True))

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import permutations
 
 from ase import Atoms
 from ase.formula import Formula
-from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.crystals import closest_pair
+from mlcalc.crystals.aflow import aflow_prototypes
 
 # Where bonds of the closest pair start: their covalent length.
 _BOND = 1.0
-
-
-@lru_cache(maxsize=1)
-def prototypes() -> tuple[tuple[str, Atoms], ...]:
-    """Return (AFLOW label, Strukturbericht or mineral if it has one; primitive cell) of every prototype.
-
-    Source: the AFLOW library of crystallographic prototypes (Mehl et al., Comput. Mater. Sci. 136, S1 (2017)).
-    """
-    found = []
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
-        tags = entry["tags"]
-        common = [tags[key] for key in ("strukturbericht", "mineral") if tags[key] not in ("None", "", None)]
-        atoms = AseAtomsAdaptor.get_atoms(entry["snl"].structure, msonable=False)
-        bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        found.append((f"{tags['aflow']} ({common[0]})" if common else tags["aflow"], bare))
-    return tuple(found)
 
 
 def decorated_prototypes(elements: Sequence[str], max_atoms: int = 8) -> Iterator[tuple[str, Atoms]]:
@@ -46,7 +29,9 @@ def decorated_prototypes(elements: Sequence[str], max_atoms: int = 8) -> Iterato
         max_atoms: of the primitive cell.
     """
     matcher = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.5, primitive_cell=False, scale=False)
-    for label, prototype in prototypes():
+    for known in aflow_prototypes():
+        prototype, common = known.atoms, known.strukturbericht or known.mineral
+        label = f"{known.label} ({common})" if common else known.label
         sites = list(dict.fromkeys(prototype.get_chemical_symbols()))
         if len(prototype) > max_atoms or len(sites) > len(elements):
             continue

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from mlcalc.crystals.aflow import aflow_prototypes
 from mlcalc.crystals.charges import oxidation_states
 from mlcalc.crystals.symmetry import find_space_group, primitive_cell
 from mlcalc.errors import GeneratorError
@@ -155,37 +152,9 @@ def user_sources(structures: Iterable[Atoms]) -> list[Source]:
 
 @lru_cache(maxsize=1)
 def aflow_sources() -> tuple[Source, ...]:
-    """Return the 288 prototypes of AFLOW's library (Mehl et al., Comput. Mater. Sci. 136, S1 (2017)) in pymatgen.
-
-    The file is read as JSON: importing pymatgen's matcher takes far longer.
+    """Return the prototypes of AFLOW's library, named by label and mineral.
 
     Raises:
-        GeneratorError: this version of pymatgen keeps the file somewhere else.
+        CrystalError: this version of pymatgen keeps them somewhere else.
     """
-    return tuple(_read_aflow())
-
-
-def _read_aflow() -> Iterator[Source]:
-    for row in json.loads(gzip.decompress(_aflow_file().read_bytes())):
-        sites = row["snl"]["sites"]
-        tags = row["tags"]
-        label = " ".join(str(tags[key]) for key in ("aflow", "mineral") if tags.get(key) not in (None, "None"))
-        atoms = Atoms(
-            [site["species"][0]["element"] for site in sites],
-            cell=row["snl"]["lattice"]["matrix"],
-            scaled_positions=[site["abc"] for site in sites],
-            pbc=True,
-        )
-        yield Source.of(label, atoms)
-
-
-def _aflow_file() -> Path:
-    spec = find_spec("pymatgen.analysis")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "prototypes" / "aflow_prototypes.json.gz"
-        if path.is_file():
-            return path
-    raise GeneratorError(
-        "the installed pymatgen does not hold AFLOW's prototypes where they are looked for; "
-        "give structures of your own (--prototypes FILE)"
-    )
+    return tuple(Source.of(f"{p.label} {p.mineral}" if p.mineral else p.label, p.atoms) for p in aflow_prototypes())

@@ -13,10 +13,14 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
-from mlcalc.discovery._benchmark_matching import KnownCrystals, match_error
+from mlcalc.crystals.io import LabelledCrystal
+from mlcalc.discovery._benchmark_hull import published_hull, reference_hull
+from mlcalc.discovery._benchmark_judge import match_error
+from mlcalc.discovery._benchmark_ranking import rankings
 from mlcalc.discovery._benchmark_report import markdown, write_benchmark
 from mlcalc.discovery._benchmark_statistics import Profile, share
-from mlcalc.discovery.benchmark import BenchmarkResult, BenchmarkSettings, from_list, run_benchmark
+from mlcalc.discovery.benchmark import BenchmarkResult, BenchmarkSettings, Free, from_list, run_benchmark
+from mlcalc.discovery.novelty import KnownCrystals
 from mlcalc.errors import GeneratorError, WorkflowError
 from mlcalc.generators import Constraints
 
@@ -193,10 +197,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlcalc.cli import app
 
     monkeypatch.chdir(tmp_path)
-    ase.io.write("known.extxyz", training())
     ase.io.write("mine.extxyz", [fcc("Cu", 3.7), bulk("NiAl", "cesiumchloride", a=2.9)])
-    line = "benchmark-generator random --training known.extxyz --candidates mine.extxyz -n 2 --per-condition 1"
-    line += " --max-atoms 2 --calculator ase.calculators.emt:EMT --max-steps 30 --out b"
+    line = "benchmark-generator random --training known.jsonl --candidates mine.extxyz -n 2 --per-condition 1"
+    published(Path("published.jsonl"))
+    with Path("known.jsonl").open("w", encoding="utf-8") as file:
+        for atoms, name in ((ORDERED, "one"), (fcc("Cu", 3.6), "Cu"), (fcc("Ni", 3.5), "nickel")):
+            row = {"id": name, "cell": atoms.cell.tolist(), "species": list(atoms.symbols)}
+            file.write(json.dumps({**row, "frac": atoms.get_scaled_positions().tolist()}) + "\n")
+    line += " --max-atoms 2 --calculator ase.calculators.emt:EMT --max-steps 30 --out b --hull published.jsonl"
     done = CliRunner().invoke(app, line.split(), env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     rows = json.loads(Path("b/benchmark.json").read_text(encoding="utf-8"))["rows"]
@@ -204,7 +212,103 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0]["asked"] == 2
     assert rows[1]["before"]["novel"]["value"] == 0.5
     assert Path("b/benchmark.md").exists()
-    assert "unique, novel" in done.output
+    assert rows[1]["hull_unknown"] == 1  # Ni-Al: the file knows neither
+    assert rows[2]["after"]["metastable"]["value"] >= 0.5
+    assert "metastable" in done.output
+    assert "published formation energies" in done.output
+
+
+def emt_energy(atoms: Atoms) -> float:
+    atoms = atoms.copy()
+    atoms.calc = EMT()
+    return float(atoms.get_potential_energy())
+
+
+ORDERED = Atoms("CuAu", cell=[2.75, 2.75, 3.7], scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], pbc=True)
+
+
+def published(path: Path) -> list[LabelledCrystal]:
+    """Write formation energies: CuAu at -0.4 eV/atom, and Cu3Au, 0.3 above the hull, known to be 0.35 above."""
+    rows = [
+        {"id": "one", "formula": "CuAu", "formation_energy_per_atom": -0.4, "e_above_hull": 0.0},
+        {"id": "two", "formula": "Cu3Au", "formation_energy_per_atom": 0.1, "e_above_hull": 0.35},
+        {"id": "Cu", "formula": "Cu", "formation_energy_per_atom": 0.0},
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return [LabelledCrystal(ORDERED, {}, "one"), LabelledCrystal(fcc("Cu", 3.6), {}, "Cu")]
+
+
+def test_energies_above_published_ones(tmp_path: Path) -> None:
+    """Two crystals fix two corrections; then CuAu is as low as published, and what lies above it is by hand."""
+    crystals = published(tmp_path / "published.jsonl")
+    above = published_hull(tmp_path / "published.jsonl", crystals, EMT())
+    facts = above.facts
+    copper = emt_energy(fcc("Cu", 3.6))
+    gold = emt_energy(ORDERED) + 0.8 - copper  # E = 2 * -0.4 + mu_Cu + mu_Au
+    assert facts.corrections is not None
+    assert facts.corrections.ev_per_atom == pytest.approx({"Cu": copper, "Au": gold})
+    assert above(ORDERED, emt_energy(ORDERED)) == pytest.approx(0.0, abs=1e-9)
+    assert above(ORDERED, emt_energy(ORDERED) + 0.2) == pytest.approx(0.1)
+    # CuAu3 lies on the line from CuAu (-0.4) to gold (0): the hull is at -0.2.
+    assert above(Atoms("CuAu3"), copper + 3 * gold) == pytest.approx(0.2)
+    # Cu3Au is said to be 0.35 above a hull that is then at -0.25, not at the line's -0.2.
+    assert above(Atoms("Cu3Au"), 3 * copper + gold) == pytest.approx(0.25)
+    assert facts.mean_disagreement_ev_per_atom == pytest.approx((0.0 + 0.05) / 2)
+    assert above(fcc("Ni", 3.5), -1.0) is None
+    assert above.covers(ORDERED)
+    assert not above.covers(bulk("NiAl", "cesiumchloride", a=2.9))
+    assert "published formation energies" in facts.sentence()
+    with pytest.raises(WorkflowError, match="no crystal of the training set has the id"):
+        published_hull(tmp_path / "published.jsonl", [LabelledCrystal(ORDERED, {}, "other")], EMT())
+
+
+def test_energies_above_references_of_the_same_potential() -> None:
+    crystals = [LabelledCrystal(fcc(e, a), {}, e) for e, a in (("Cu", 3.7), ("Au", 4.0))]
+    crystals.append(LabelledCrystal(bulk("Fe", "bcc", a=2.9), {}, "not known to EMT"))
+    above = reference_hull(crystals, "by hand", EMT(), max_steps=100)
+    assert above.facts.phases == 2
+    lowest = {e: min(emt_energy(fcc(e, a)) for a in np.linspace(3.5, 4.2, 281)) for e in ("Cu", "Au")}
+    found = above(Atoms("Cu3Au"), 3 * lowest["Cu"] + lowest["Au"] + 4 * 0.2)
+    assert found == pytest.approx(0.2, abs=1e-3)
+    assert above(bulk("Fe", "bcc", a=2.9), -1.0) is None
+    assert not above.covers(Atoms("Cu3Au"))  # the line between two elements
+
+
+def test_a_ranking_counts_relaxations() -> None:
+    tried = [True] * 9 + [False]
+    new = [True] * 6 + [False] * 4
+    good = [True, False, False, True, False, False, True, False, False, False]
+    scores = {"score": [0.1, 0.2, 0.9, 0.0, 0.5, None, -1.0, 0.0, 0.0, -2.0], "nothing": [None] * 10}
+    found = rankings(tried, new, good, scores, 1 / 3, lambda hits, groups: share(hits, groups, 100, 0), range(10))
+    assert [(r.by, r.relaxations, round(r.successes.value * r.relaxations, 9)) for r in found] == [
+        ("all", 9, 3),
+        ("new as generated", 6, 2),
+        ("best 33 % by score", 2, 2),
+    ]
+
+
+def test_free_sources_are_asked_at_once_and_more_can_be_asked_for(tmp_path: Path) -> None:
+    asked: list[tuple[tuple[str, ...], int]] = []
+
+    def source(constraints: Constraints, count: int, seed: int) -> Iterator[Atoms]:
+        asked.append((constraints.elements, count))
+        for k in range(count):
+            atoms = fcc("Cu", 3.6 + 0.001 * k)
+            atoms.info["log_probability"] = -float(k)
+            yield atoms
+
+    settings = BenchmarkSettings(number=1, per_condition=1, resamples=50, max_steps=1, fmax=10, stress_tolerance_gpa=99)
+    sources = {"free": Free(source), "told": source}
+    first = run_benchmark(sources, training(), EMT(), tmp_path, settings=settings).rows
+    assert [row.asked for row in first] == [1, 1, 1]
+    assert asked[0] == ((), 64)
+    assert len(asked[1][0]) == 1
+    more = run_benchmark(sources, training(), EMT(), tmp_path, settings=replace(settings, number=3)).rows
+    assert [row.asked for row in more] == [3, 3, 3]
+    assert [count for _, count in asked] == [64, 1, 1, 1]
+    assert more[0].after["converged"].value == 1
+    with pytest.raises(WorkflowError, match="targets have formulas"):
+        run_benchmark({"free": Free(source)}, training(), EMT(), tmp_path, targets=training())
 
 
 def test_lists_are_given_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 from ase.formula import Formula
 
-from mlcalc.discovery.formation import MATERIALS_PROJECT, fit_corrections, read_formation_energies
+from mlcalc.discovery.formation import MATERIALS_PROJECT, fit_corrections, mp2020_kinds, read_formation_energies
 from mlcalc.discovery.hull import Hull, Phase
 from mlcalc.discovery.identity import EnergyScale
 from mlcalc.errors import WorkflowError
@@ -118,6 +118,44 @@ def test_elements_that_compounds_do_not_fix_stay_unknown() -> None:
     assert fitted.undetermined == ("F", "Li")
     assert fitted.ev_per_atom == pytest.approx({"Mg": -1.5})
     assert fitted.formation_energy("LiF", -5.0, own) is None
+
+
+def test_outliers_and_kinds_of_elements() -> None:
+    """Iron at one value in alloys and 2 eV lower in oxides, oxygen as an anion; one compound is wrong by 1 eV."""
+    own = EnergyScale("PBE+U", "a potential")
+    mu = {"Mg": -1.6, "Al": -3.7, "Fe": -8.0, "Fe +U": -6.0, "O anion": -5.2}
+    formulas = [
+        "MgO",
+        "Al2O3",
+        "MgAl2O4",
+        "FeO",
+        "Fe2O3",
+        "MgFe2O4",
+        "FeAl",
+        "Fe3Al",
+        "Mg2Al",
+        "Mg",
+        "Al",
+        "Fe",
+        "AlMg",
+    ]
+    energies = []
+    for formula in formulas:
+        counts = mp2020_kinds(formula)
+        energies.append(sum(n * mu[kind] for kind, n in counts.items()) / sum(counts.values()))
+    energies[-1] += 1.0
+    compounds = [Phase(f, f, e) for f, e in zip(formulas, energies, strict=True)]
+    fitted = fit_corrections(compounds, [0.0] * len(formulas), own, kinds=True, outlier=4.0)
+    assert fitted.ev_per_atom == pytest.approx(mu)
+    assert (fitted.compounds, fitted.outliers) == (13, 1)
+    assert fitted.largest_residual_ev_per_atom == pytest.approx(1.0)
+    assert fitted.rms_residual_ev_per_atom == pytest.approx(1.0 / np.sqrt(13))
+    assert fitted.robust_residual_ev_per_atom < 1e-9
+    assert fitted.formation_energy("FeO", -5.6, own) == pytest.approx(0.0)
+    assert fitted.formation_energy("OF2", -5.0, own) is None  # oxygen that is no anion
+    assert mp2020_kinds("NaHCO3") == {"Na": 1, "H": 1, "C": 1, "O anion": 3}
+    assert mp2020_kinds("CoF3") == {"Co +U": 1, "F anion": 3}
+    assert mp2020_kinds("FeS") == {"Fe": 1, "S anion": 1}
 
 
 def _mean(formula: str, values: dict[str, float]) -> float:
