@@ -8,12 +8,12 @@ from itertools import permutations
 
 from ase import Atoms
 from ase.formula import Formula
-from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.crystals import closest_pair
+from mlcalc.generators._prototypes import aflow_structures
 
 # Where bonds of the closest pair start: their covalent length.
 _BOND = 1.0
@@ -26,12 +26,9 @@ def prototypes() -> tuple[tuple[str, Atoms], ...]:
     Source: the AFLOW library of crystallographic prototypes (Mehl et al., Comput. Mater. Sci. 136, S1 (2017)).
     """
     found = []
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
-        tags = entry["tags"]
+    for tags, atoms in aflow_structures():
         common = [tags[key] for key in ("strukturbericht", "mineral") if tags[key] not in ("None", "", None)]
-        atoms = AseAtomsAdaptor.get_atoms(entry["snl"].structure, msonable=False)
-        bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        found.append((f"{tags['aflow']} ({common[0]})" if common else tags["aflow"], bare))
+        found.append((f"{tags['aflow']} ({common[0]})" if common else tags["aflow"], atoms))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -166,17 +167,22 @@ def aflow_sources() -> tuple[Source, ...]:
 
 
 def _read_aflow() -> Iterator[Source]:
+    for tags, atoms in aflow_structures():
+        label = " ".join(str(tags[key]) for key in ("aflow", "mineral") if tags.get(key) not in (None, "None"))
+        yield Source.of(label, atoms)
+
+
+def aflow_structures() -> Iterator[tuple[dict[str, Any], Atoms]]:
+    """Yield tags (``aflow``, ``mineral``, ``strukturbericht``) and structure of every prototype of the library."""
     for row in json.loads(gzip.decompress(_aflow_file().read_bytes())):
         sites = row["snl"]["sites"]
-        tags = row["tags"]
-        label = " ".join(str(tags[key]) for key in ("aflow", "mineral") if tags.get(key) not in (None, "None"))
         atoms = Atoms(
             [site["species"][0]["element"] for site in sites],
             cell=row["snl"]["lattice"]["matrix"],
             scaled_positions=[site["abc"] for site in sites],
             pbc=True,
         )
-        yield Source.of(label, atoms)
+        yield row["tags"], atoms
 
 
 def _aflow_file() -> Path:
