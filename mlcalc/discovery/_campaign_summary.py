@@ -104,7 +104,7 @@ def _crystal(
         "energy_ev_per_atom": enthalpy,
         "formation_energy_ev_per_atom": hull.formation_energy(atoms, enthalpy, hull.scale),
         "energy_above_hull_ev_per_atom": hull.energy_above_hull(atoms, enthalpy, hull.scale),
-        "on_hull": None if among_all is None else among_all < 1e-9,
+        "on_hull": None if among_all is None else bool(among_all < 1e-9),
         "known_as": known_as,
         "space_group": last["space_group"],
         "space_group_symbol": last["space_group_symbol"],

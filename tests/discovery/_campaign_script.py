@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +15,14 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from mlcalc.discovery import CampaignResult, CampaignSettings, FunnelSettings, run_campaign
+from mlcalc.discovery._shards import read_records
 from mlcalc.generators import Candidate, Provenance
 
 SETTINGS = CampaignSettings(
     relaxation=FunnelSettings(fmax=0.05, max_steps=100),
     reference_atoms=1,
     phonons=2,
-    mesh_phonons=2,
+    mesh_phonons=1,
     mesh_length_ang=5.0,
     dynamics=1,
     md_steps=20,
@@ -91,6 +94,27 @@ def campaign(folder: Path, factory: Any = MortalEMT, **options: Any) -> Campaign
 
     given = {"settings": SETTINGS, "progress": told, **options}
     return run_campaign(candidates, factory, folder, elements=("Cu",), **given)
+
+
+def comparable(folder: Path) -> Any:
+    """Return ``report.json`` without times, and without digits that depend on what a neighbour list held before."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    del report["references"]["wall_time_s"]
+    for cost in report["cost"].values():
+        del cost["wall_time_s"]
+    return rounded(report)
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 4) + 0.0 if isinstance(value, float) else value
+
+
+def counts(folder: Path) -> Counter[tuple[str, int]]:
+    return Counter((record["stage"], record["index"]) for record in read_records(folder / "records"))
 
 
 def main(folder: Path, stage: str, number: int, workers: int) -> None:
