@@ -205,7 +205,7 @@ def _print(result: CampaignResult) -> None:
         stopped = ", ".join(f"{reason} {len(who)}" for reason, who in stage.failures.items())
         stages.add_row(stage.name, str(stage.entered), str(stage.passed), stopped or "–")
     console.print(stages)
-    columns = ["rank", "crystal", "space group", "above hull eV/atom", "known as", "Γ modes", "mesh modes", "dynamics"]
+    columns = ["rank", "crystal", "space group", "above hull eV/atom", "known as", "modes Γ / mesh", "dynamics"]
     kelvin = result.settings.free_energy_k
     table = Table(*columns, *([] if kelvin is None else [f"F({kelvin:g} K) above lowest eV/atom"]), "found")
     for crystal in result.ranked[:20]:
@@ -216,8 +216,8 @@ def _print(result: CampaignResult) -> None:
             crystal.space_group_symbol or "–",
             "unknown" if above is None else f"{above:.4f}",
             crystal.known_as[0] if crystal.known_as else "new",
-            _word(crystal.dynamically_stable, "stable", "imaginary"),
-            _word(crystal.dynamically_stable_mesh, "stable", "imaginary"),
+            f"{_word(crystal.dynamically_stable, 'stable', 'imaginary')} / "
+            f"{_word(crystal.dynamically_stable_mesh, 'stable', 'imaginary')}",
             _word(crystal.held_in_dynamics, "held", "did not hold"),
             *([] if kelvin is None else [_free_energy(crystal)]),
             str(len(crystal.members)),

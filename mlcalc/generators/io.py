@@ -82,6 +82,8 @@ def read_what_can_be(path: str | Path) -> Iterator[Candidate | Unreadable]:
     for index, file in enumerate(files):
         try:
             found = list(_of_file(file, index, known))
+            if not found:
+                raise GeneratorError(f"{file}: cannot be read as a structure (it holds none)")
         except GeneratorError as error:
             bad.append(Unreadable(str(file), str(error)))
             yield bad[-1]

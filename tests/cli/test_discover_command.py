@@ -9,7 +9,20 @@ import ase.io
 from ase.build import bulk
 
 EMT = ["--calculator", "ase.calculators.emt:EMT"]
-SMALL = ["--reference-atoms", 1, "--phonons", 1, "--mesh-phonons", 0, "--dynamics", 0, "--max-steps", 100, "--fmax", 0.05]
+SMALL = [
+    "--reference-atoms",
+    1,
+    "--phonons",
+    1,
+    "--mesh-phonons",
+    0,
+    "--dynamics",
+    0,
+    "--max-steps",
+    100,
+    "--fmax",
+    0.05,
+]
 
 
 def test_a_campaign_of_files_and_further_references(mlcalc, tmp_path: Path) -> None:
