@@ -12,6 +12,8 @@ HEAT = ["phono3py>=4.9,<5"]
 TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 # Pure Python; its kernels are a package for each version of CUDA, see docs/performance.md.
 CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
+PARSL = ["parsl>=2026.1"]
+POSTGRESQL = ["ase-db-backends>=0.11"]
 MATERIALS_PROJECT = ["mp-api>=0.45"]
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -25,6 +27,8 @@ TEST = [
     *DISPERSION,
     *DOCS,
     *HEAT,
+    *PARSL,
+    *POSTGRESQL,
     *TORCH_SIM,
     "ipi>=3.3",
     "matscipy>=1.1",
@@ -83,6 +87,8 @@ setup(
         "torch-sim": TORCH_SIM,
         "cuda": CUDA,
         "materials-project": MATERIALS_PROJECT,
+        "parsl": PARSL,
+        "postgresql": POSTGRESQL,
         "docs": DOCS,
         "test": TEST,
         "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,

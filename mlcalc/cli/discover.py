@@ -19,9 +19,11 @@ from mlcalc.cli._calculator import (
 from mlcalc.cli._inputs import ConfigOption, OutOption
 
 if TYPE_CHECKING:
+    from mlcalc.discovery._campaign_result import RankedCrystal
     from mlcalc.discovery.campaign import CampaignResult
     from mlcalc.discovery.references import ReferenceStructure
     from mlcalc.generators import Candidate, Constraints
+    from mlcalc.generators.io import Unreadable
 
 
 def register(app: typer.Typer) -> None:
@@ -52,14 +54,26 @@ def register(app: typer.Typer) -> None:
         config: ConfigOption = None,
         seed: Annotated[int, typer.Option(help="Of candidates, displacements and dynamics.", min=0)] = 0,
         workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+        parsl: Annotated[
+            Optional[Path],
+            typer.Option(help="Python file that defines config, a parsl.config.Config: workers of a batch system."),
+        ] = None,
+        database: Annotated[
+            Optional[str], typer.Option(help="Rows of campaign.db also go to postgresql://USER:PASSWORD@HOST/NAME.")
+        ] = None,
         pressure_gpa: Annotated[float, typer.Option(help="External pressure, GPa; the hull is of enthalpies.")] = 0.0,
         fmax: Annotated[float, typer.Option(help="Largest force after relaxation, eV/Å.")] = 0.02,
         max_steps: Annotated[int, typer.Option(help="Steps of a relaxation.", min=1)] = 300,
         above_hull: Annotated[float, typer.Option(help="Highest that goes on to phonons, eV/atom.")] = 0.1,
         phonons: Annotated[int, typer.Option(help="Most crystals that get phonons at Γ.", min=0)] = 20,
-        dynamics: Annotated[int, typer.Option(help="Most crystals that get dynamics.", min=0)] = 5,
+        mesh_phonons: Annotated[int, typer.Option(help="Most of these that get phonons on a mesh.", min=0)] = 3,
+        dynamics: Annotated[int, typer.Option(help="Most of these that get dynamics.", min=0)] = 3,
         temperature_k: Annotated[float, typer.Option(help="Of the dynamics, K.")] = 600.0,
         md_steps: Annotated[int, typer.Option(help="Steps of 1 fs.", min=20)] = 1000,
+        md_engine: Annotated[str, typer.Option(help="Of the dynamics: ase, or lammps for --potential.")] = "ase",
+        free_energy_k: Annotated[
+            Optional[float], typer.Option(help="Quasi-harmonic free energies at this temperature, K.")
+        ] = None,
         dtype: Float64Option = None,
         device: DeviceOption = None,
     ) -> None:
@@ -69,6 +83,7 @@ def register(app: typer.Typer) -> None:
         """
         import shlex
         import sys
+        from contextlib import nullcontext
         from functools import partial
 
         from mlcalc.cli._calculator import check_choice, precise_calculator, read_potentials
@@ -78,16 +93,22 @@ def register(app: typer.Typer) -> None:
         from mlcalc.discovery.campaign import CampaignSettings, run_campaign
         from mlcalc.discovery.funnel import FunnelSettings
         from mlcalc.discovery.identity import known_weights
+        from mlcalc.discovery.parsl_pool import parsl_executor
         from mlcalc.errors import WorkflowError
         from mlcalc.generators import Constraints
         from mlcalc.potentials.grade import FAR
         from mlcalc.records import describe_calculator
+        from mlcalc.workflows._md_lammps import check_potential
 
         check_choice(read_potentials(potential), calculator, calculator_python)
         if generator == "none" and not candidates:
             raise WorkflowError("--generator none needs --candidates")
+        if parsl is not None and workers > 1:
+            raise WorkflowError("--parsl brings workers of its own: leave --workers out")
         factory = partial(precise_calculator, potential, calculator, dtype, device, calculator_python, dispersion)
         engine = factory()  # its errors before any work
+        if md_engine == "lammps":
+            check_potential(engine)
         info = getattr(engine, "info", None)
         symbols = _symbols(elements)
         constraints = Constraints(elements=symbols, formula=formula, n_atoms=_range(atoms, int, "--atoms") or (1, 8))
@@ -102,9 +123,12 @@ def register(app: typer.Typer) -> None:
             reference_atoms=reference_atoms,
             above_hull_ev_per_atom=above_hull,
             phonons=phonons,
+            mesh_phonons=mesh_phonons,
             dynamics=dynamics,
             temperature_k=temperature_k,
             md_steps=md_steps,
+            md_engine=md_engine,
+            free_energy_k=free_energy_k,
             seed=seed,
         )
         description = {
@@ -118,7 +142,8 @@ def register(app: typer.Typer) -> None:
             "calculator": describe_calculator(engine),
             "weights_sha256": known_weights(engine),
         }
-        with progress_bar("discover", None) as update:
+        pool = parsl_executor(parsl) if parsl is not None else nullcontext(None)
+        with pool as executor, progress_bar("discover", None) as update:
             result = run_campaign(
                 partial(_candidates, generator, n, constraints, seed, candidates or []),
                 factory,
@@ -128,6 +153,8 @@ def register(app: typer.Typer) -> None:
                 settings=settings,
                 description=description,
                 workers=workers,
+                executor=executor,
+                database=database,
                 progress=lambda stage, done, total: update(done, f"of {total}: {stage}"),
                 command=shlex.join(["mlcalc", *sys.argv[1:]]),
             )
@@ -150,13 +177,16 @@ def _digest(path: Path) -> str:
     return f"{path.name} {digest.hexdigest()[:16]}"
 
 
-def _candidates(generator: str, n: int, constraints: Constraints, seed: int, files: list[Path]) -> Iterator[Candidate]:
-    from mlcalc.generators import make_generator, read_candidates
+def _candidates(
+    generator: str, n: int, constraints: Constraints, seed: int, files: list[Path]
+) -> Iterator[Candidate | Unreadable]:
+    from mlcalc.generators import make_generator
+    from mlcalc.generators.io import read_what_can_be
 
     if generator != "none":
         yield from make_generator(generator).sample(n, constraints, seed)
     for path in files:
-        yield from read_candidates(path)
+        yield from read_what_can_be(path)
 
 
 def _references(elements: tuple[str, ...], files: list[Path], materials_project: bool) -> Iterator[ReferenceStructure]:
@@ -178,7 +208,9 @@ def _print(result: CampaignResult) -> None:
         stopped = ", ".join(f"{reason} {len(who)}" for reason, who in stage.failures.items())
         stages.add_row(stage.name, str(stage.entered), str(stage.passed), stopped or "–")
     console.print(stages)
-    table = Table("rank", "crystal", "space group", "above hull eV/atom", "known as", "Γ modes", "dynamics", "found")
+    columns = ["rank", "crystal", "space group", "above hull eV/atom", "known as", "modes Γ / mesh", "dynamics"]
+    kelvin = result.settings.free_energy_k
+    table = Table(*columns, *([] if kelvin is None else [f"F({kelvin:g} K) above lowest eV/atom"]), "found")
     for crystal in result.ranked[:20]:
         above = crystal.energy_above_hull_ev_per_atom
         table.add_row(
@@ -187,13 +219,24 @@ def _print(result: CampaignResult) -> None:
             crystal.space_group_symbol or "–",
             "unknown" if above is None else f"{above:.4f}",
             crystal.known_as[0] if crystal.known_as else "new",
-            _word(crystal.dynamically_stable, "stable", "imaginary"),
+            f"{_word(crystal.dynamically_stable, 'stable', 'imaginary')} / "
+            f"{_word(crystal.dynamically_stable_mesh, 'stable', 'imaginary')}",
             _word(crystal.held_in_dynamics, "held", "did not hold"),
+            *([] if kelvin is None else [_free_energy(crystal)]),
             str(len(crystal.members)),
         )
     console.print(table)
+    for message in result.unreadable[:10]:
+        typer.echo(f"left out: {message}")
+    if len(result.unreadable) > 10:
+        typer.echo(f"and {len(result.unreadable) - 10} more files, named in report.json")
     if result.references.missing:
         typer.echo(f"no reference of {', '.join(result.references.missing)}: energies above the hull are unknown")
+
+
+def _free_energy(crystal: RankedCrystal) -> str:
+    above = crystal.free_energy_above_lowest_ev_per_atom
+    return f"{above:.4f}" if above is not None else "refused" if crystal.free_energy_refused else "–"
 
 
 def _word(value: Any, good: str, bad: str) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from mlcalc.discovery._campaign_summary import CampaignResult, reached
 from mlcalc.discovery._crystal_page import crystal_data, crystal_story, element_looks
 from mlcalc.discovery._hull_diagram import hull_diagram
 from mlcalc.discovery.report import asset, render
@@ -20,7 +19,7 @@ from mlcalc.environment import machine, versions
 from mlcalc.files import write_atomic
 
 if TYPE_CHECKING:
-    from mlcalc.discovery._campaign_summary import Gathered
+    from mlcalc.discovery._campaign_result import CampaignResult, Gathered
     from mlcalc.generators import Provenance
 
 #: Crystals whose structure is in the page; the others are in ``ranked.extxyz``.
@@ -133,7 +132,7 @@ def _candidates(result: CampaignResult, gathered: Gathered, provenances: Sequenc
     ranks = {member: crystal.rank for crystal in result.ranked for member in crystal.members}
     rows = []
     for index in range(len(gathered.pool)):
-        stage, record = reached(gathered, index)
+        stage, record = gathered.reached(index)
         end = "ok" if record["status"] == "ok" else record["reason"]
         row = {"stage": stage, "end": end, "rank": ranks.get(index)}
         rows.append({**_origin(index, gathered, provenances), **row})

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlcalc.discovery.funnel import FunnelSettings
 from mlcalc.discovery.references import ReferenceSettings
+from mlcalc.errors import WorkflowError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class CampaignSettings:
         rattle_ang: standard deviation of the random displacements that begin the relaxation without symmetry, Å.
         above_hull_ev_per_atom: crystals at most this far above the hull of the references go on to phonons.
         phonons: most crystals that do, lowest first.
+        mesh_phonons: most crystals that get phonons on a mesh, lowest first; 0 leaves that stage out.
+        mesh_length_ang: shortest height of its supercell, Å; shorter waves than twice that are interpolated.
         dynamics: most crystals that go on to dynamics, lowest first.
         imaginary_tolerance_thz: modes below minus this are imaginary.
         mode_amplitude_ang: largest displacement when an imaginary mode is followed, Å.
@@ -28,8 +31,14 @@ class CampaignSettings:
         md_length_ang: shortest height of its cell, Å.
         largest_displacement: root mean square displacement in dynamics, in units of the shortest distance between
             atoms, above which a crystal did not hold (Lindemann's criterion of melting is about 0.1 to 0.15).
+        md_engine: ``"ase"``, or ``"lammps"`` for potentials of mlcalc.
+        free_energy_k: temperature of quasi-harmonic free energies, K, of those without imaginary modes on the mesh;
+            None: no such.
         shard: candidates that a worker takes at once, and relaxes together where the calculator can.
         seed: of random displacements and dynamics.
+
+    Raises:
+        WorkflowError: settings that do not fit.
     """
 
     relaxation: FunnelSettings = field(default_factory=FunnelSettings)
@@ -37,7 +46,9 @@ class CampaignSettings:
     rattle_ang: float = 0.02
     above_hull_ev_per_atom: float = 0.1
     phonons: int = 20
-    dynamics: int = 5
+    mesh_phonons: int = 3
+    mesh_length_ang: float = 9.0
+    dynamics: int = 3
     imaginary_tolerance_thz: float = 0.3
     mode_amplitude_ang: float = 0.1
     temperature_k: float = 600.0
@@ -45,8 +56,18 @@ class CampaignSettings:
     timestep_fs: float = 1.0
     md_length_ang: float = 8.0
     largest_displacement: float = 0.2
+    md_engine: str = "ase"
+    free_energy_k: float | None = None
     shard: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.md_engine not in ("ase", "lammps"):
+            raise WorkflowError(f"md_engine {self.md_engine!r}: dynamics run in ase or lammps")
+        if self.free_energy_k is not None and not 0 < self.free_energy_k < 10000:
+            raise WorkflowError(f"free_energy_k {self.free_energy_k!r}: give a temperature above 0 K")
+        if self.free_energy_k is not None and self.mesh_phonons == 0:
+            raise WorkflowError("free_energy_k needs mesh_phonons above 0: only crystals stable on the mesh have one")
 
     def references(self) -> ReferenceSettings:
         """Return how references are relaxed: as candidates are."""

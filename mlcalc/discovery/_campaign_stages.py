@@ -14,12 +14,15 @@ from ase import Atoms
 
 from mlcalc.crystals import closest_neighbors
 from mlcalc.crystals.symmetry import find_space_group, primitive_cell
+from mlcalc.discovery._campaign_lattice import free_energy, mesh_phonons
 from mlcalc.discovery._work import record_of
+from mlcalc.discovery.records import DiskFullError, enough_room
 from mlcalc.workflows import RelaxResult, WorkflowWarning, gamma_phonons, md, relax, relax_many
 from mlcalc.workflows._displacements import supercell_repeats
 
 Items = Sequence[tuple[int, Atoms, dict[str, Any]]]
 Report = Callable[[dict[str, Any]], None]
+Stage = Callable[[Items, dict[str, Any], Any, Report], None]
 
 # Vibrations want forces this small, eV/Å.
 _TIGHT = 1e-3
@@ -71,22 +74,29 @@ def relax_released(items: Items, settings: dict[str, Any], calculator: Any, repo
     _relax("relaxation", shaken, settings, calculator, report, False)
 
 
-def vibrations(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:
+def one_by_one(stage: str, work: Callable[[int, Atoms, dict[str, Any], Any], dict[str, Any]]) -> Stage:
+    """Make a stage of what is done with one structure; an error is a record too, unless it would meet all others."""
+
+    def run(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:
+        for index, atoms, _ in items:
+            start = time.perf_counter()
+            record: dict[str, Any] = {"stage": stage, "index": index}
+            try:
+                with warnings.catch_warnings(), enough_room(Path(settings["folder"])):
+                    warnings.simplefilter("ignore", WorkflowWarning)  # what they warn of is in the record
+                    record |= work(index, atoms, settings, calculator)
+            except DiskFullError:
+                raise
+            except Exception as error:  # one bad structure must not end a campaign; it is counted
+                record |= {"status": "failed", "reason": type(error).__name__, "message": str(error)[:500]}
+            report({**record, "wall_time_s": time.perf_counter() - start})
+
+    return run
+
+
+def _vibrate(index: int, atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
     """Phonons at Γ of the primitive cell; an imaginary mode is followed once, and what it leads to relaxed again."""
-    for index, atoms, _ in items:
-        start = time.perf_counter()
-        record: dict[str, Any] = {"stage": "phonons", "index": index}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", WorkflowWarning)
-                found = _vibrate(atoms, settings, calculator)
-            record |= found
-        except Exception as error:  # one bad structure must not end a campaign; it is counted
-            record |= {"status": "failed", "reason": type(error).__name__, "message": str(error)[:500]}
-        report({**record, "wall_time_s": time.perf_counter() - start})
 
-
-def _vibrate(atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
     def settle(structure: Atoms, symmetry: bool) -> RelaxResult:
         return relax(
             structure,
@@ -133,19 +143,8 @@ def _primitive(atoms: Atoms, symprec: float) -> Atoms:
     return atoms if find_space_group(atoms, symprec) is None else primitive_cell(atoms, symprec)
 
 
-def dynamics(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:
+def _move(index: int, atoms: Atoms, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
     """Short dynamics at constant temperature: does the crystal hold?"""
-    for index, atoms, _ in items:
-        start = time.perf_counter()
-        record: dict[str, Any] = {"stage": "dynamics", "index": index}
-        try:
-            record |= _run(atoms, index, settings, calculator)
-        except Exception as error:  # counted, as above
-            record |= {"status": "failed", "reason": type(error).__name__, "message": str(error)[:500]}
-        report({**record, "wall_time_s": time.perf_counter() - start})
-
-
-def _run(atoms: Atoms, index: int, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:
     cell = atoms.repeat(supercell_repeats(atoms, None, settings["md_length_ang"]))
     folder = Path(settings["folder"]) / "dynamics" / f"{index:05d}"
     result = md(
@@ -157,6 +156,7 @@ def _run(atoms: Atoms, index: int, settings: dict[str, Any], calculator: Any) ->
         steps=settings["md_steps"],
         seed=settings["seed"] + index,
         out=folder,
+        engine=settings["md_engine"],
     )
     # Frames are unwrapped, and Langevin dynamics moves the centre of mass, which is no sign of melting.
     frames = np.array([frame.positions for frame in result.frames(start_fs=result.time_fs[-1] / 2)])
@@ -179,9 +179,13 @@ def _run(atoms: Atoms, index: int, settings: dict[str, Any], calculator: Any) ->
     return values
 
 
-STAGES: dict[str, Callable[[Items, dict[str, Any], Any, Report], None]] = {
+STAGES: dict[str, Stage] = {
     "relaxation with symmetry": relax_symmetric,
     "relaxation": relax_released,
-    "phonons": vibrations,
-    "dynamics": dynamics,
+    "phonons": one_by_one("phonons", _vibrate),
+    "phonons on a mesh": one_by_one("phonons on a mesh", mesh_phonons),
+    "dynamics": one_by_one("dynamics", _move),
+    "free energy": one_by_one("free energy", free_energy),
 }
+#: Stages whose structures are worked on together where the calculator can.
+TOGETHER = ("relaxation with symmetry", "relaxation")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.db
 import ase.io
-import ase.io.jsonio
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlcalc.crystals.charges import is_charge_balanced
+from mlcalc.discovery._campaign_database import write_database
+from mlcalc.discovery._campaign_result import CampaignResult, Gathered, RankedCrystal
 from mlcalc.discovery._campaign_settings import CampaignSettings
 from mlcalc.discovery.funnel import Stage
 from mlcalc.discovery.hull import Hull, Phase
@@ -22,110 +19,11 @@ from mlcalc.discovery.novelty import judge_novelty
 from mlcalc.discovery.references import References
 from mlcalc.environment import machine, versions
 from mlcalc.files import atomic_path
-from mlcalc.records import Record, jsonable, write_json
+from mlcalc.records import write_json
 
-CALCULATED = ("relaxation with symmetry", "relaxation", "phonons", "dynamics")
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Candidates, and all records by stage and candidate."""
-
-    pool: list[Atoms]
-    records: dict[str, dict[int, dict[str, Any]]]
-
-    def of(self, stage: str) -> dict[int, dict[str, Any]]:
-        """Return the records of a stage by candidate."""
-        return self.records.get(stage, {})
-
-    def last(self, index: int) -> dict[str, Any]:
-        """Return the record with a candidate's final structure and energy."""
-        vibrated = self.of("phonons").get(index, {})
-        return vibrated if "energy_ev" in vibrated else self.of("relaxation")[index]
-
-    def final(self, index: int) -> Atoms:
-        """Return a relaxed candidate, after modes were followed."""
-        atoms = ase.io.jsonio.decode(self.last(index)["atoms"])
-        assert isinstance(atoms, Atoms)
-        return atoms
-
-
-@dataclass(frozen=True)
-class RankedCrystal(Record):
-    """A distinct crystal of a campaign.
-
-    Attributes:
-        rank: 1 is the lowest above the hull; crystals without a place on the hull come last.
-        index: of the candidate that stands for it.
-        members: all candidates that ended there.
-        formula: reduced.
-        n_atoms: in the cell.
-        energy_ev_per_atom: eV per atom, or enthalpy at the campaign's pressure.
-        formation_energy_ev_per_atom: relative to the elements' references; None if one is missing.
-        energy_above_hull_ev_per_atom: relative to the references alone, negative: below all of them; None if unknown.
-        on_hull: still on the hull when all candidates are on it too; None if unknown.
-        known_as: names of references that are the same crystal; empty: not among the references given.
-        space_group: number, and ``space_group_symbol``.
-        charge_balanced: see ``is_charge_balanced``; one in five known crystals is not.
-        followed_mode: an imaginary mode at Γ was followed to here.
-        dynamically_stable: no imaginary modes at Γ; None without phonons.
-        min_frequency_thz: at Γ.
-        held_in_dynamics: None without dynamics.
-        atoms: the relaxed structure.
-    """
-
-    rank: int
-    index: int
-    members: tuple[int, ...]
-    formula: str
-    n_atoms: int
-    energy_ev_per_atom: float
-    formation_energy_ev_per_atom: float | None
-    energy_above_hull_ev_per_atom: float | None
-    on_hull: bool | None
-    known_as: tuple[str, ...]
-    space_group: int | None
-    space_group_symbol: str | None
-    charge_balanced: bool
-    followed_mode: bool
-    dynamically_stable: bool | None
-    min_frequency_thz: float | None
-    held_in_dynamics: bool | None
-    atoms: Atoms
-
-
-@dataclass(frozen=True)
-class CampaignResult(Record):
-    """What a campaign found.
-
-    Attributes:
-        candidates: how many there were; every one is counted below.
-        stages: entered, passed, and who was stopped why; ``not tried`` counts those beyond the numbers of the settings.
-        ranked: distinct crystals, lowest above the hull first.
-        references: what the hull is made of.
-        cost: by stage, seconds, optimiser steps and candidates.
-        settings: what decided.
-    """
-
-    candidates: int
-    stages: tuple[Stage, ...]
-    ranked: tuple[RankedCrystal, ...]
-    references: References
-    cost: dict[str, dict[str, float]]
-    settings: CampaignSettings
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the ranked crystals as plain dictionaries."""
-        return [crystal.to_dict() for crystal in self.ranked]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {
-            **super().to_dict(),
-            "stages": [jsonable(vars(stage)) for stage in self.stages],
-            "settings": self.settings.flat(),
-            "hull": self.references.hull().to_dict(),
-        }
+# What a crystal may go on to once it is relaxed.
+LATE = ("phonons", "phonons on a mesh", "dynamics", "free energy")
+CALCULATED = ("relaxation with symmetry", "relaxation", *LATE)
 
 
 def summarise(gathered: Gathered, references: References, settings: CampaignSettings) -> CampaignResult:
@@ -155,6 +53,7 @@ def summarise(gathered: Gathered, references: References, settings: CampaignSett
         who = sorted(relaxed[k] for k in places)
         known = found[best].known_as
         crystals.append(_crystal(gathered, relaxed[best], who, finals[best], enthalpies[best], hull, everyone, known))
+    _compare_free_energies(crystals)
     lowest = float("inf")
     crystals.sort(
         key=lambda c: (
@@ -164,11 +63,21 @@ def summarise(gathered: Gathered, references: References, settings: CampaignSett
     )
     ranked = tuple(RankedCrystal(rank=k, **values) for k, values in enumerate(crystals, start=1))
     stages = _stages(gathered, ranked, settings)
-    return CampaignResult(len(gathered.pool), stages, ranked, references, _cost(gathered, references), settings)
+    unreadable = tuple(record["message"] for _, record in sorted(gathered.of("unreadable").items()))
+    cost = _cost(gathered, references)
+    return CampaignResult(len(gathered.pool), unreadable, stages, ranked, references, cost, settings)
+
+
+def _compare_free_energies(crystals: list[dict[str, Any]]) -> None:
+    """Put each free energy in relation to the lowest of its composition."""
+    known = [c for c in crystals if c["free_energy_ev_per_atom"] is not None]
+    for crystal in known:
+        same = [c["free_energy_ev_per_atom"] for c in known if c["formula"] == crystal["formula"]]
+        crystal["free_energy_above_lowest_ev_per_atom"] = crystal["free_energy_ev_per_atom"] - min(same)
 
 
 def _behind(gathered: Gathered, index: int) -> int:
-    return sum(index not in gathered.of(stage) for stage in ("phonons", "dynamics"))
+    return sum(index not in gathered.of(stage) for stage in LATE)
 
 
 def _crystal(
@@ -182,6 +91,7 @@ def _crystal(
     known_as: tuple[str, ...],
 ) -> dict[str, Any]:
     vibrated, moved = gathered.of("phonons").get(index), gathered.of("dynamics").get(index)
+    mesh, free = gathered.of("phonons on a mesh").get(index, {}), gathered.of("free energy").get(index, {})
     last = gathered.last(index)
     among_all = everyone.energy_above_hull(atoms, enthalpy, everyone.scale)
     has_modes = vibrated is not None and "imaginary_modes" in vibrated
@@ -193,7 +103,7 @@ def _crystal(
         "energy_ev_per_atom": enthalpy,
         "formation_energy_ev_per_atom": hull.formation_energy(atoms, enthalpy, hull.scale),
         "energy_above_hull_ev_per_atom": hull.energy_above_hull(atoms, enthalpy, hull.scale),
-        "on_hull": None if among_all is None else among_all < 1e-9,
+        "on_hull": None if among_all is None else bool(among_all < 1e-9),
         "known_as": known_as,
         "space_group": last["space_group"],
         "space_group_symbol": last["space_group_symbol"],
@@ -201,7 +111,13 @@ def _crystal(
         "followed_mode": bool(vibrated and vibrated.get("followed")),
         "dynamically_stable": vibrated["imaginary_modes"] == 0 if vibrated is not None and has_modes else None,
         "min_frequency_thz": vibrated["min_frequency_thz"] if vibrated is not None and has_modes else None,
+        "dynamically_stable_mesh": None if "imaginary_modes" not in mesh else mesh["imaginary_modes"] == 0,
+        "min_frequency_mesh_thz": mesh.get("min_frequency_thz"),
+        "imaginary_qpoint": tuple(mesh["imaginary_qpoint"]) if mesh.get("imaginary_qpoint") else None,
         "held_in_dynamics": None if moved is None else moved["status"] == "ok",
+        "free_energy_ev_per_atom": free.get("free_energy_ev_per_atom"),
+        "free_energy_above_lowest_ev_per_atom": None,
+        "free_energy_refused": free["message"] if free.get("status") == "failed" else None,
         "atoms": atoms,
     }
 
@@ -234,7 +150,7 @@ def _stages(gathered: Gathered, ranked: tuple[RankedCrystal, ...], settings: Cam
     high = [i for i, c in stand_for.items() if (c.energy_above_hull_ev_per_atom or 0.0) > limit]
     alive = set(stand_for) - set(unknown) - set(high)
     add("energy above hull", alive, {"no reference of an element": unknown, f"more than {limit:g} eV/atom": high})
-    for stage in ("phonons", "dynamics"):
+    for stage in ("phonons", *(["phonons on a mesh"] if settings.mesh_phonons else []), "dynamics"):
         alive = of(stage, alive, "not tried")
     return tuple(stages)
 
@@ -266,44 +182,8 @@ def write_files(folder: Path, result: CampaignResult, gathered: Gathered, descri
     with atomic_path(folder / "ranked.extxyz") as path, path.open("w", encoding="utf-8") as file:
         for atoms in ranked_frames(result.ranked):
             ase.io.write(file, atoms, format="extxyz")
-    _write_database(folder / "campaign.db", result, gathered)
+    write_database(folder / "campaign.db", result, gathered)
     write_json(
         folder / "report.json",
         {"description": description, **result.to_dict(), "versions": versions(), "machine": machine()},
     )
-
-
-def _write_database(path: Path, result: CampaignResult, gathered: Gathered) -> None:
-    """Make the database anew from the records; a row a candidate, whatever became of it."""
-    ranks = {member: crystal for crystal in result.ranked for member in crystal.members}
-    with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", use_lock_file=False) as database:
-        for index, given in enumerate(gathered.pool):
-            stage, record = reached(gathered, index)
-            relaxed = gathered.of("relaxation").get(index, {}).get("status") == "ok"
-            atoms = gathered.final(index) if relaxed else given.copy()
-            atoms.info = {}
-            keys: dict[str, Any] = {"candidate": index, "stage": stage, "ok": record["status"] == "ok"}
-            if record["status"] != "ok":
-                keys["reason"] = record["reason"]
-            if relaxed:
-                atoms.calc = SinglePointCalculator(atoms, energy=gathered.last(index)["energy_ev"])
-            if index in ranks:
-                crystal = ranks[index]
-                keys |= {"crystal_rank": crystal.rank, "known": bool(crystal.known_as)}
-                if crystal.energy_above_hull_ev_per_atom is not None:
-                    keys["above_hull"] = crystal.energy_above_hull_ev_per_atom
-            stories = {stage: _story(gathered, stage, index) for stage in gathered.records}
-            database.write(atoms, key_value_pairs=keys, data={k: v for k, v in stories.items() if v})
-
-
-def reached(gathered: Gathered, index: int) -> tuple[str, dict[str, Any]]:
-    """Return the last stage with a record of this candidate, and the record."""
-    for stage in ("dynamics", "phonons", "relaxation", "uniqueness", "distances"):
-        if index in gathered.of(stage):
-            return stage, gathered.of(stage)[index]
-    return "candidates", {"status": "ok"}
-
-
-def _story(gathered: Gathered, stage: str, index: int) -> dict[str, Any]:
-    record = gathered.of(stage).get(index, {})
-    return json.loads(json.dumps({k: v for k, v in record.items() if k not in ("atoms", "index", "stage")}))

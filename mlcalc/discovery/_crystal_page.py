@@ -18,13 +18,14 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
 from mlcalc.crystals.symmetry import conventional_cell
-from mlcalc.discovery._campaign_summary import RankedCrystal, ranked_frames
+from mlcalc.discovery._campaign_result import RankedCrystal
+from mlcalc.discovery._campaign_summary import ranked_frames
 from mlcalc.discovery._svg import Axes, drawing, line
 from mlcalc.discovery.report import image
 from mlcalc.workflows._md_record import read_log
 
 if TYPE_CHECKING:
-    from mlcalc.discovery._campaign_summary import Gathered
+    from mlcalc.discovery._campaign_result import Gathered
 
 # More atoms than this are not shown in the conventional cell.
 _LARGEST = 300

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from mlcalc.discovery._svg import Axes, Pixel, drawing, line, minus, text
 
 if TYPE_CHECKING:
-    from mlcalc.discovery._campaign_summary import CampaignResult
+    from mlcalc.discovery._campaign_result import CampaignResult
     from mlcalc.discovery.hull import Hull
 
 #: What a point is, and what the legend says.

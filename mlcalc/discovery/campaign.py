@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,19 @@ from typing import Any
 import ase.io.jsonio
 from ase import Atoms
 
+from mlcalc.discovery._campaign_database import check_shared, write_shared
 from mlcalc.discovery._campaign_page import write_page
+from mlcalc.discovery._campaign_result import CampaignResult, Gathered
 from mlcalc.discovery._campaign_settings import CampaignSettings
-from mlcalc.discovery._campaign_summary import CampaignResult, Gathered, summarise, write_files
+from mlcalc.discovery._campaign_summary import summarise, write_files
 from mlcalc.discovery._shards import Crew, Item, read_records
 from mlcalc.discovery._work import check
 from mlcalc.discovery.funnel import stored_candidates
 from mlcalc.discovery.novelty import judge_novelty
-from mlcalc.discovery.records import Journal, claim_folder
+from mlcalc.discovery.records import Journal, claim_folder, enough_room
 from mlcalc.discovery.references import References, ReferenceStructure, make_references
-from mlcalc.generators import Candidate
+from mlcalc.generators import Candidate, Provenance
+from mlcalc.generators.io import Unreadable
 
 __all__ = ["CampaignResult", "CampaignSettings", "run_campaign"]
 
@@ -29,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def run_campaign(
-    candidates: Callable[[], Iterable[Candidate]],
+    candidates: Callable[[], Iterable[Candidate | Unreadable]],
     factory: Callable[[], Any],
     folder: str | Path,
     *,
@@ -39,23 +44,27 @@ def run_campaign(
     description: dict[str, Any] | None = None,
     workers: int = 1,
     executor: Executor | None = None,
+    database: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> CampaignResult:
-    """Judge candidates: distances, uniqueness, relaxation, hull, novelty, vibrations, dynamics.
+    """Judge candidates: distances, uniqueness, relaxation, hull, novelty, vibrations, dynamics, free energies.
 
     Every candidate is relaxed with its symmetry kept, then displaced a little and relaxed without. Energies above the
     hull are those of one potential among references relaxed with the same one. The lowest crystals get phonons at Γ
-    (an imaginary mode is followed once) and short dynamics. Nothing is dropped in silence: who does not go on is
-    counted at its stage, with the reason.
+    (an imaginary mode is followed once), the lowest of these phonons in a supercell, short dynamics and, if asked for,
+    a quasi-harmonic free energy. Nothing is dropped in silence: who does not go on is counted at its stage, with the
+    reason.
 
     The folder holds ``campaign.json`` (what the campaign is), ``candidates.extxyz``, ``records/`` (append-only JSON
     lines, one a candidate and stage), ``campaign.db`` (an ASE database made of them), ``ranked.extxyz``,
-    ``report.json`` and ``report.html``, a page that needs nothing beside it. Killed anywhere, the same call goes on:
-    records on disk are never made again.
+    ``report.json`` and ``report.html``, a page that needs nothing beside it; and of single candidates
+    ``phonons/NNNNN``, ``dynamics/NNNNN``, ``free-energy/NNNNN``. Killed anywhere, the same call goes on: records
+    on disk are never made again.
 
     Args:
-        candidates: gives the candidates; called only if the folder does not hold them yet.
+        candidates: gives the candidates, and an ``Unreadable`` for what was to be one; called only if the folder does
+            not hold them yet.
         factory: builds the ASE calculator (double precision); picklable for ``workers`` > 1 or an executor.
         folder: made if missing.
         elements: of the chemical system, for the references.
@@ -63,23 +72,31 @@ def run_campaign(
         settings: thresholds; defaults if None.
         description: what the campaign is (JSON-ready); must be the same when it goes on.
         workers: processes; 1 works in this one.
-        executor: any ``concurrent.futures.Executor`` of single-threaded workers instead, which see the same files.
+        executor: any ``concurrent.futures.Executor`` of single-threaded workers instead, which see the same files;
+            ``parsl_executor`` makes one of batch jobs. References are relaxed here.
+        database: of a server, as ``ase.db.connect`` takes it, to get the rows of ``campaign.db`` too, with a key
+            ``campaign``; needs ase-db-backends.
         progress: see ``Progress``.
         command: that goes on with the campaign, for its page.
 
     Raises:
-        WorkflowError: the folder holds another campaign or is in use.
+        WorkflowError: the folder holds another campaign or is in use, a worker cannot do its shard, or the disk is
+            full.
         GeneratorError: the generator could not make the candidates.
+
+    Warns:
+        WorkflowWarning: the database could not be written; the campaign is whole on disk.
     """
     settings = settings or CampaignSettings()
+    if database is not None:
+        check_shared(database)
     folder = Path(folder).resolve()
     (folder / "records").mkdir(parents=True, exist_ok=True)
-    with Journal(folder / "records" / "main.jsonl") as journal:
+    with enough_room(folder), Journal(folder / "records" / "main.jsonl") as journal, ExitStack() as stack:
         claim_folder(folder, {"description": description or {}, "settings": settings.flat()})
-        crew = Crew(factory, journal, workers, executor)
+        crew = stack.enter_context(Crew(factory, journal, workers, executor))
         run = _Run(folder, settings, crew, progress or (lambda stage, done, total: None))
-        stored = stored_candidates(folder, candidates)
-        run.pool = [candidate.atoms for candidate in stored]
+        run.read(candidates)
         run.check_distances()
         run.find_duplicates()
         run.relax()
@@ -87,11 +104,15 @@ def run_campaign(
         run.judge(phases)
         run.vibrate()
         run.judge(phases)
+        run.vibrate_on_mesh()
         run.move()
+        run.heat()
         result = summarise(run.gathered(), phases, settings)
         write_files(folder, result, run.gathered(), description or {})
-        origins = [candidate.provenance for candidate in stored]
-        write_page(folder, result, run.gathered(), origins, description or {}, command)
+        write_page(folder, result, run.gathered(), run.origins, description or {}, command)
+        if database is not None:
+            name = hashlib.sha256((folder / "campaign.json").read_bytes()).hexdigest()[:16]
+            write_shared(database, result, run.gathered(), f"c{name}")
         return result
 
 
@@ -106,6 +127,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.pool: list[Atoms] = []
+        self.origins: list[Provenance] = []
         self.records: dict[str, dict[int, dict[str, Any]]] = {}
         for record in read_records(self.folder / "records"):
             # The first one counts, should two workers have made the same.
@@ -136,6 +158,24 @@ class _Run:
             self.tell(stage, sum(item[0] in done for item in items), len(items))
 
         self.crew.run(stage, todo, {**self.settings.flat(), "folder": str(self.folder)}, told)
+
+    def read(self, candidates: Callable[[], Iterable[Candidate | Unreadable]]) -> None:
+        """Take the candidates from the folder, or make them; what could not be read is recorded."""
+
+        def readable() -> Iterator[Candidate]:
+            number = 0
+            for item in candidates():
+                if isinstance(item, Unreadable):
+                    if number not in self.of("unreadable"):
+                        told = {"status": "failed", "reason": "cannot be read", "message": item.reason[:500]}
+                        self.keep({"stage": "unreadable", "index": number, "file": item.file, **told})
+                    number += 1
+                else:
+                    yield item
+
+        stored = stored_candidates(self.folder, readable)
+        self.pool = [candidate.atoms for candidate in stored]
+        self.origins = [candidate.provenance for candidate in stored]
 
     def check_distances(self) -> None:
         stage = "distances"
@@ -205,6 +245,18 @@ class _Run:
         chosen = self.choose("phonons", set(self.passed("relaxation")), self.settings.phonons, limit)
         self.work("phonons", [(i, ase.io.jsonio.decode(relaxed[i]["atoms"]), {}) for i in chosen])
 
+    def vibrate_on_mesh(self) -> None:
+        if self.settings.mesh_phonons:
+            stage = "phonons on a mesh"
+            chosen = self.choose(stage, set(self.passed("phonons")), self.settings.mesh_phonons, None)
+            self.work(stage, [(i, self.gathered().final(i), {}) for i in chosen])
+
     def move(self) -> None:
-        chosen = self.choose("dynamics", set(self.passed("phonons")), self.settings.dynamics, None)
+        before = "phonons on a mesh" if self.settings.mesh_phonons else "phonons"
+        chosen = self.choose("dynamics", set(self.passed(before)), self.settings.dynamics, None)
         self.work("dynamics", [(i, self.gathered().final(i), {}) for i in chosen])
+
+    def heat(self) -> None:
+        if self.settings.free_energy_k is not None:
+            stable = self.passed("phonons on a mesh")
+            self.work("free energy", [(i, self.gathered().final(i), {}) for i in stable])

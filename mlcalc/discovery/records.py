@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mlcalc.errors import WorkflowError
 from mlcalc.files import write_atomic
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskFullError(WorkflowError):
+    """A campaign cannot write; it stops, since whatever comes next could not be kept either."""
+
+
+@contextmanager
+def enough_room(where: Path) -> Iterator[None]:
+    """Turn the operating system's word for a full disk into one that says how to go on.
+
+    Raises:
+        DiskFullError: the disk is full, or a quota or limit is reached.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise DiskFullError(
+            f"{where} cannot be written: {error.strerror}; make room and give the same command again, nothing on disk "
+            "is lost"
+        ) from error
 
 
 class Journal:
@@ -22,12 +49,13 @@ class Journal:
         path: the file; made if missing.
 
     Raises:
-        WorkflowError: another process holds the file, or a line in its middle is damaged.
+        WorkflowError: another process holds the file, a line in its middle is damaged, or the disk is full.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = open(path, "a+b")  # noqa: SIM115 - closed in close()
+        # Without a buffer: what could not be written must not come again when the file is closed.
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed in close()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -56,11 +84,16 @@ class Journal:
         return list(self._records)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one record and wait until it is on disk."""
+        """Add one record and wait until it is on disk.
+
+        Raises:
+            DiskFullError: the disk is full.
+        """
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with enough_room(self.path):
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
         self._records.append(record)
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -56,6 +58,42 @@ def read_candidates(path: str | Path) -> Iterator[Candidate]:
         yield _from_info(atoms, path, index)
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that was to be a candidate and cannot be read, and why."""
+
+    file: str
+    reason: str
+
+
+def read_what_can_be(path: str | Path) -> Iterator[Candidate | Unreadable]:
+    """Read candidates as ``read_candidates`` does; of a folder, files that cannot be read come as ``Unreadable``.
+
+    Raises:
+        GeneratorError: nothing there, a single file that cannot be read, or a folder of nothing but such files.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        yield from read_candidates(path)
+        return
+    known, files = _folder(path)
+    good = 0
+    bad: list[Unreadable] = []
+    for index, file in enumerate(files):
+        try:
+            found = list(_of_file(file, index, known))
+            if not found:
+                raise GeneratorError(f"{file}: cannot be read as a structure (it holds none)")
+        except GeneratorError as error:
+            bad.append(Unreadable(str(file), str(error)))
+            yield bad[-1]
+            continue
+        good += 1
+        yield from found
+    if not good:
+        raise GeneratorError(f"{path}: none of {len(files)} CIF files can be read; the first: {bad[0].reason}")
+
+
 def _with_info(candidate: Candidate) -> Atoms:
     atoms = candidate.atoms.copy()
     atoms.calc = None
@@ -98,15 +136,24 @@ def _write_cifs(folder: Path, candidates: Iterable[Candidate]) -> int:
 
 
 def _read_folder(folder: Path) -> Iterator[Candidate]:
+    known, files = _folder(folder)
+    for index, file in enumerate(files):
+        yield from _of_file(file, index, known)
+
+
+def _folder(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Path]]:
+    """Return the provenance that is known, and the CIF files."""
     files = sorted(folder.glob("*.cif"))
     if not files:
         raise GeneratorError(f"{folder}: a folder without CIF files")
     side = folder / _SIDE_FILE
-    known = json.loads(side.read_text(encoding="utf-8")) if side.exists() else {}
-    for index, file in enumerate(files):
-        for atoms in _read(file):
-            if file.name in known:
-                atoms.info = {}
-                yield Candidate(atoms, Provenance.from_dict(known[file.name]))
-            else:
-                yield _from_info(atoms, file, index)
+    return json.loads(side.read_text(encoding="utf-8")) if side.exists() else {}, files
+
+
+def _of_file(file: Path, index: int, known: dict[str, dict[str, Any]]) -> Iterator[Candidate]:
+    for atoms in _read(file):
+        if file.name in known:
+            atoms.info = {}
+            yield Candidate(atoms, Provenance.from_dict(known[file.name]))
+        else:
+            yield _from_info(atoms, file, index)

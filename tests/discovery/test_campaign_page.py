@@ -27,7 +27,8 @@ from _page_campaigns import EVIL, FLAGS, chromium, cubic, layered, pair, run
 
 from mlcalc.discovery import CampaignResult, EnergyScale, Hull, Phase
 from mlcalc.discovery._campaign_page import STRUCTURES, write_page
-from mlcalc.discovery._campaign_summary import Gathered, summarise
+from mlcalc.discovery._campaign_result import Gathered
+from mlcalc.discovery._campaign_summary import summarise
 from mlcalc.discovery._hull_diagram import hull_diagram, hull_points, ternary_position
 from mlcalc.discovery._shards import read_records
 from mlcalc.generators import Provenance, read_candidates
