@@ -128,7 +128,7 @@ def main(folder: Path, stage: str, number: int, workers: int) -> None:
         if name == stage and done >= number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    campaign(folder, EMT, workers=workers, progress=told)
+    campaign(folder, workers=workers, progress=told)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from ase.calculators.emt import EMT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _campaign_script import MortalEMT, campaign, comparable, counts
@@ -60,6 +59,6 @@ def test_killed_with_its_workers_it_goes_on(tmp_path: Path, whole: tuple[Path, C
         file.write(b'{"stage": "relaxation", "index": 3, "stat')
     before = counts(tmp_path)
     assert sum(stage == "relaxation" for stage, _ in before) >= 2
-    campaign(tmp_path, EMT, workers=2)
+    campaign(tmp_path, workers=2)
     assert comparable(tmp_path) == comparable(whole[0])
     assert counts(tmp_path) == counts(whole[0])
