@@ -58,6 +58,7 @@ def make_calculator(
     device: str | None = None,
     python: str | None = None,
     dispersion: str | None = None,
+    tables: bool | None = None,
 ) -> Any:
     """Return the ASE calculator that a command was asked for.
 
@@ -68,6 +69,7 @@ def make_calculator(
         device: of the potential; None is the CPU.
         python: interpreter of the environment that the calculator is in; None is this one.
         dispersion: ``"method"`` or ``"method:functional"``, added to the potential.
+        tables: of a potential, as of ``MLCalculator``.
 
     Raises:
         WorkflowError: not exactly one of the two, a class that cannot be imported or made, or an option of the
@@ -85,7 +87,7 @@ def make_calculator(
             if dispersion is not None:
                 method, _, functional = dispersion.partition(":")
                 added = {"dispersion": method, "dispersion_functional": functional or None}
-            return MLCalculator(potential, dtype=dtype, device=device or "cpu", **added)
+            return MLCalculator(potential, dtype=dtype, device=device or "cpu", tables=tables, **added)
         except (ValueError, RuntimeError) as error:
             raise WorkflowError(str(error)) from error
     assert calculator is not None
@@ -119,10 +121,11 @@ def precise_calculator(
     device: str | None,
     python: str | None = None,
     dispersion: str | None = None,
+    tables: bool | None = None,
 ) -> Any:
     """Return the same as ``make_calculator``; a potential is in float64 unless ``dtype`` says otherwise."""
     precision = dtype or (None if potential is None else "float64")
-    return make_calculator(potential, calculator, precision, device, python, dispersion)
+    return make_calculator(potential, calculator, precision, device, python, dispersion, tables)
 
 
 def dynamics_calculator(
