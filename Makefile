@@ -1,9 +1,10 @@
-# Two commands: `make demo` (the main job, report at the end) and `make test` (everything that must hold).
+# Two commands: `make demo` (the main job, report at the end; another chemical system: `make demo ELEMENTS=Li,O DEMO=li-o`) and `make test` (everything that must hold).
 # `make docs` writes the pages of docs/ and those of the API to site/.
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
+ELEMENTS ?= Mg,O
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
@@ -14,7 +15,8 @@ export PYTHONUNBUFFERED := 1
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
-	OMP_NUM_THREADS=1 mlcalc demo --out $(DEMO)
+	OMP_NUM_THREADS=1 mlcalc discover --elements $(ELEMENTS) --generator wyckoff --number 60 --atoms 1-6 --seed 3 \
+		--potential sevennet-0 --reference-atoms 4 --phonons 6 --mesh-phonons 2 --dynamics 2 --workers 2 --out $(DEMO)
 
 test: export OMP_NUM_THREADS = 1
 test: browser $(VENV)/.installed

@@ -149,23 +149,27 @@ def errors_section(members: list[Member]) -> str:
             texts = (f"{values[0]:.2f}", f"{values[1]:.{4 if name == 'mlearn' else 3}f}")
             bold = [f"**{text}**" if v == b else text for text, v, b in zip(texts, values, best, strict=True)]
             cells.append(" \\| ".join(bold))
-        low, high = m.cross_validation["interval_95"]["forces_rmse_ev_per_ang"]
+        found = m.cross_validation["interval_95"]
+        energy, force = found["energy_rmse_mev_per_atom"], found["forces_rmse_ev_per_ang"]
+        interval = f"{energy[0]:.2f} – {energy[1]:.2f} \\| {force[0]:.4f} – {force[1]:.4f}"
         frames = f"{m.cross_validation['overall']['n_structures']}"
-        rows.append([m.element, frames, cells[0], f"{low:.4f} – {high:.4f}", *cells[1:]])
-    head = ["", "frames", "mlearn", "95 % interval of its force error", *next(iter(PUBLISHED.values())).errors]
+        rows.append([m.element, frames, cells[0], interval, *cells[1:]])
+    folds = members[0].cross_validation["folds"]
+    seen = 0.9 * (folds - 1) / folds  # a tenth chooses the epoch
+    head = ["", "frames", "mlearn", "its 95 % intervals", *next(iter(PUBLISHED.values())).errors]
     return f"""RMSE, energy in meV/atom | force in eV/Å; the lowest of each row is bold:
 
 {table(head, rows)}
 
 {_against_mtp(members)}
 {_missing_folds(members)}
-**How `mlearn` was measured.** By cross-validation in four folds (`benchmarks/mlearn/cross_validate.py`): the configs
-below were trained four times, each time without a quarter of the frames, taken out in blocks of up to four consecutive
-frames of a trajectory, and that quarter was predicted. No network saw its quarter, neither in training nor in choosing
-the epoch (which was chosen on a tenth of the rest). Where they started from, a network trained on the energies of
+**How `mlearn` was measured.** By cross-validation in {folds} folds (`benchmarks/mlearn/cross_validate.py`): the configs
+below were trained {folds} times, each time without one fold of the frames, taken out in blocks of up to four
+consecutive frames of a trajectory, and that fold was predicted. No network saw its fold, neither in training nor in
+choosing the epoch (which was chosen on a tenth of the rest). Where they started from, a network trained on the energies of
 SevenNet-0 for other structures ([below](#how-it-was-trained)), is the same for all folds and saw no DFT of this
-collection. The networks that ship were trained on nine tenths of the frames instead of two thirds, and have no test
-set of their own. The intervals are from resampled frames.
+collection. The networks that ship were trained on nine tenths of the frames instead of {seen:.0%} of them, and have no
+test set of their own. The intervals are from resampled frames.
 
 **The columns are not errors on the same frames.** `mlearn` is measured on the training files of the mlearn collection;
 the other columns are the authors' own potentials on the official test split, which we do not have. How many slabs a set

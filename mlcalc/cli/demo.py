@@ -1,4 +1,4 @@
-"""``mlcalc demo``: the main job, from nothing to a vetted crystal and a report."""
+"""``mlcalc demo``: an example, from nothing to a vetted crystal of one element in both engines, and a report."""
 
 from __future__ import annotations
 
