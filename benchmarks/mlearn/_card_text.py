@@ -166,8 +166,8 @@ def errors_section(members: list[Member]) -> str:
 **How `mlearn` was measured.** By cross-validation in {folds} folds (`benchmarks/mlearn/cross_validate.py`): the configs
 below were trained {folds} times, each time without one fold of the frames, taken out in blocks of up to four
 consecutive frames of a trajectory, and that fold was predicted. No network saw its fold, neither in training nor in
-choosing the epoch (which was chosen on a tenth of the rest). Where they started from, a network trained on the energies of
-SevenNet-0 for other structures ([below](#how-it-was-trained)), is the same for all folds and saw no DFT of this
+choosing the epoch (which was chosen on a tenth of the rest). Where they started from, a network trained on the energies
+of SevenNet-0 for other structures ([below](#how-it-was-trained)), is the same for all folds and saw no DFT of this
 collection. The networks that ship were trained on nine tenths of the frames instead of {seen:.0%} of them, and have no
 test set of their own. The intervals are from resampled frames.
 
