@@ -16,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 
 demo: $(VENV)/.installed
 	OMP_NUM_THREADS=1 mlcalc discover --elements $(ELEMENTS) --generator wyckoff --number 60 --atoms 1-6 --seed 3 \
-		--potential sevennet-0 --reference-atoms 4 --phonons 6 --mesh-phonons 2 --dynamics 2 --workers 2 --out $(DEMO)
+		--potential sevennet-0 --reference-atoms 4 --phonons 6 --mesh-phonons 2 --dynamics 2 --md-steps 300 --workers 2 --out $(DEMO)
 
 test: export OMP_NUM_THREADS = 1
 test: browser $(VENV)/.installed

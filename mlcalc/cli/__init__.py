@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 import warnings
@@ -71,6 +72,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     arguments = [item for item in sys.argv[1:] if item != "--debug"]
     warnings.showwarning = _show_warning
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # where it finds no symmetry, results say so
     try:
         app(args=arguments, prog_name="mlcalc")
     # Also files and folders that cannot be read or written, and what a --calculator says that it does not do.
