@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GROUND = {"compiler", "environment", "errors", "figures", "files", "native", "records"}
+GROUND = {"checkpoints", "compiler", "configs", "environment", "errors", "figures", "files", "native", "records"}
 LINE = re.compile(r"^\| `mlcalc/(\w+)/` \| ([\w, –]+) \|", re.MULTILINE)
 FILE = re.compile(r"[`(](?:\.\./)*((?:mlcalc|lammps_plugin|tests|benchmarks|examples|docs)/[\w./-]*\w/?)[`)]")
 

@@ -15,9 +15,9 @@ from ase import Atoms
 from mlcalc.crystals import closest_neighbors
 from mlcalc.crystals.symmetry import find_space_group, primitive_cell
 from mlcalc.discovery._campaign_lattice import free_energy, mesh_phonons
-from mlcalc.discovery._work import record_of
+from mlcalc.discovery._work import record_of, relax_together
 from mlcalc.discovery.records import DiskFullError, enough_room
-from mlcalc.workflows import RelaxResult, WorkflowWarning, gamma_phonons, md, relax, relax_many
+from mlcalc.workflows import RelaxResult, WorkflowWarning, gamma_phonons, md, relax
 from mlcalc.workflows._displacements import supercell_repeats
 
 Items = Sequence[tuple[int, Atoms, dict[str, Any]]]
@@ -47,20 +47,7 @@ def _relax(stage: str, items: Items, settings: dict[str, Any], calculator: Any, 
             judged = {"status": "ok", "steps": result.steps, "atoms": ase.io.jsonio.encode(plain)}
         report({**judged, **ended, **numbers, "stage": stage, "index": indices[number]})
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", WorkflowWarning)  # what failed is in the records, with reasons
-        relax_many(
-            [atoms for _, atoms, _ in items],
-            calculator,
-            fmax=settings["fmax"],
-            cell="full",
-            pressure_gpa=settings["pressure_gpa"],
-            stress_tolerance_gpa=settings["stress_tolerance_gpa"],
-            max_steps=settings["max_steps"],
-            symmetry=symmetry,
-            symprec=settings["symprec"],
-            finished=finished,
-        )
+    relax_together([atoms for _, atoms, _ in items], calculator, settings, finished, symmetry=symmetry)
 
 
 def relax_symmetric(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:

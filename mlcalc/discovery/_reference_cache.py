@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,11 +13,11 @@ from typing import Any
 from ase import Atoms
 
 from mlcalc.compiler import cache_root, locked, make_folder
-from mlcalc.discovery._work import record_of
+from mlcalc.discovery._work import record_of, relax_together
 from mlcalc.discovery.identity import energy_scale, known_weights
 from mlcalc.discovery.records import Journal
 from mlcalc.records import structure_hash
-from mlcalc.workflows import RelaxResult, WorkflowWarning, relax_many
+from mlcalc.workflows import RelaxResult
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,5 @@ def relax_cached(
                 keep(found[key])
             tell(len(found), len(structures))
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", WorkflowWarning)  # what failed is in the records, with reasons
-            relax_many(
-                [structures[k] for k in todo],
-                calculator,
-                fmax=settings["fmax"],
-                cell="full",
-                pressure_gpa=settings["pressure_gpa"],
-                stress_tolerance_gpa=settings["stress_tolerance_gpa"],
-                max_steps=settings["max_steps"],
-                finished=finished,
-            )
+        relax_together([structures[k] for k in todo], calculator, settings, finished)
     return [found[key] for key in keys]

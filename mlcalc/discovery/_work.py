@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ase.io.jsonio
@@ -31,6 +31,41 @@ def start_worker(factory: Callable[[], Any]) -> None:
 def work(index: int, atoms: Atoms, settings: dict[str, Any]) -> dict[str, Any]:
     """Relax one candidate with this process's calculator; whatever goes wrong becomes part of the record."""
     return relax_one(index, atoms, settings, _calculator)
+
+
+def relax_together(
+    structures: Sequence[Atoms],
+    calculator: Any,
+    settings: dict[str, Any],
+    finished: Callable[[int, RelaxResult], None],
+    *,
+    symmetry: bool = False,
+) -> None:
+    """Relax structures and cells as settings say, in one go where the calculator can.
+
+    Args:
+        structures: periodic.
+        calculator: an ASE calculator, or a ``BatchedCalculator``.
+        settings: options of a funnel or of references by name.
+        finished: gets the position and the result of each, also of those that failed.
+        symmetry: keep the symmetry that each has at ``symprec``.
+    """
+    from mlcalc.workflows import WorkflowWarning, relax_many
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WorkflowWarning)  # what failed is in the results, with reasons
+        relax_many(
+            structures,
+            calculator,
+            fmax=settings["fmax"],
+            cell="full",
+            pressure_gpa=settings["pressure_gpa"],
+            stress_tolerance_gpa=settings["stress_tolerance_gpa"],
+            max_steps=settings["max_steps"],
+            symmetry=symmetry,
+            symprec=settings["symprec"],
+            finished=finished,
+        )
 
 
 def check(atoms: Atoms, min_distance: float) -> str | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mlcalc.configs import build_settings, read_config
 from mlcalc.errors import TrainingError
 from mlcalc.generators._wyckoff_network import NetworkSettings
 
@@ -79,36 +77,15 @@ class GeneratorTrainingSettings:
                 raise TrainingError(f"{name} must lie between 0 and 1")
 
 
-def _build(cls: Any, values: Any, path: str) -> Any:
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path or 'the config'} must be a mapping of settings, not {type(values).__name__}")
-    defaults = {f.name: f for f in dataclasses.fields(cls)}
-    built: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in defaults:
-            raise TrainingError(f"unknown setting {path}{key!r}; known here: {', '.join(defaults)}")
-        if key == "network":
-            built[key] = _build(NetworkSettings, value, "network.")
-        elif key == "data":
-            built[key] = (value,) if isinstance(value, str) else tuple(map(str, value))
-        else:
-            kind: Any = type(defaults[key].default)
-            try:
-                if kind is int and float(value) != int(value):
-                    raise ValueError
-                built[key] = kind(value)
-            except (TypeError, ValueError) as error:
-                raise TrainingError(f"{path}{key} must be a {kind.__name__}, not {value!r}") from error
-    return cls(**built)
-
-
 def generator_settings(values: dict[str, Any]) -> GeneratorTrainingSettings:
     """Build settings from nested dictionaries.
 
     Raises:
         TrainingError: naming an unknown key, a wrong type, or what cannot be trained.
     """
-    settings: GeneratorTrainingSettings = _build(GeneratorTrainingSettings, values, "")
+    settings: GeneratorTrainingSettings = build_settings(
+        GeneratorTrainingSettings, values, {"network": NetworkSettings}
+    )
     return settings
 
 
@@ -118,20 +95,7 @@ def read_generator_settings(path: str | Path) -> GeneratorTrainingSettings:
     Raises:
         TrainingError: the file is missing, no YAML, or says something unknown.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"no config file {path}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{path} is not valid YAML: {error}") from error
+    values, resolve = read_config(path)
     settings = generator_settings(values)
-    folder = path.resolve().parent
-
-    def resolve(name: str) -> str:
-        expanded = Path(os.path.expandvars(name)).expanduser()
-        # A variable comes from the shell, where relative means relative to the working directory.
-        return str(Path.cwd() / expanded if "$" in name else folder / expanded)
-
     data = tuple(resolve(name) for name in settings.data)
     return dataclasses.replace(settings, data=data, out=resolve(settings.out or settings.name))

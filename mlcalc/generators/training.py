@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import time
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlcalc.checkpoints import load_checkpoint, save_checkpoint, write_log
 from mlcalc.crystals import WyckoffCrystal, encode
 from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import CrystalError, TrainingError
@@ -254,36 +253,23 @@ class GeneratorTrainer:
         }
 
     def _save(self) -> None:
-        buffer = io.BytesIO()
-        keys = ("fingerprint", "epoch", "ema", "best", "best_loss", "best_epoch", "history")
+        keys = ("epoch", "ema", "best", "best_loss", "best_epoch", "history")
         state = {key: getattr(self, key) for key in keys}
-        torch.save({**state, "model": self._state(), "optimizer": self.optimizer.state_dict()}, buffer)
-        write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
+        state |= {"model": self._state(), "optimizer": self.optimizer.state_dict()}
+        save_checkpoint(self.folder / "checkpoint.pt", self.fingerprint, state)
         self._write_results()
 
     def _write_results(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _FIELDS)
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_atomic(self.folder / "log.csv", text.getvalue())
+        write_log(self.folder / "log.csv", _FIELDS, self.history)
         live = self._state()
         self._load(self.best)
         save_network(self.network, self.weights_file, self.facts())
         self._load(live)
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        saved = load_checkpoint(self.folder / "checkpoint.pt", self.fingerprint)
+        if saved is None:
             return
-        try:
-            saved = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise TrainingError(f"{path} cannot be read ({error}); delete it to start anew") from error
-        if saved["fingerprint"] != self.fingerprint:
-            raise TrainingError(
-                f"{path} belongs to a run with other settings or data; choose another `out` folder or delete it"
-            )
         self._load(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         for key in ("ema", "best", "best_loss", "best_epoch", "epoch", "history"):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mlcalc.configs import build_settings, read_config
 from mlcalc.errors import TrainingError
 
 
@@ -152,49 +151,13 @@ _SECTIONS: dict[str, type] = {
 }
 
 
-def _section(cls: type, values: Any, path: str) -> Any:
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path or 'the config'} must be a mapping of settings, not {type(values).__name__}")
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise TrainingError(f"unknown setting {path}{unknown[0]!r}; known here: {', '.join(known)}")
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        default = known[key].default
-        where = f"{path}{key}"
-        if key in _SECTIONS:
-            out[key] = _section(_SECTIONS[key], value, f"{where}.")
-        elif key == "network":
-            out[key] = dict(value or {})
-        elif isinstance(default, tuple):
-            if isinstance(value, (str, int, float)):
-                value = (value, value) if default and isinstance(default[0], float) else (value,)
-            out[key] = tuple(float(v) if default and isinstance(default[0], float) else str(v) for v in value)
-            if default and len(out[key]) != len(default):
-                raise TrainingError(f"{where} takes one number or [start, end], not {value!r}")
-        elif isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise TrainingError(f"{where} must be true or false, not {value!r}")
-            out[key] = value
-        else:
-            kind: Any = type(default)
-            try:
-                if kind is int and float(value) != int(value):
-                    raise ValueError("not a whole number")
-                out[key] = kind(value)
-            except (TypeError, ValueError) as error:
-                raise TrainingError(f"{where} must be a {kind.__name__}, not {value!r}") from error
-    return cls(**out)
-
-
 def settings_from_dict(values: dict[str, Any]) -> TrainingSettings:
     """Build settings from nested dictionaries.
 
     Raises:
         TrainingError: naming an unknown key, a wrong type, or a missing training file.
     """
-    settings: TrainingSettings = _section(TrainingSettings, values, "")
+    settings: TrainingSettings = build_settings(TrainingSettings, values, _SECTIONS)
     if not settings.data.train:
         raise TrainingError("data.train names no file; give one or more extended XYZ files")
     if not 0.0 < settings.data.validation_fraction < 1.0:
@@ -212,23 +175,8 @@ def read_settings(path: str | Path) -> TrainingSettings:
     Raises:
         TrainingError: if the file is missing, no YAML, or says something unknown.
     """
-    import os
-
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"no config file {path}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{path} is not valid YAML: {error}") from error
+    values, resolve = read_config(path)
     settings = settings_from_dict(values)
-    folder = path.resolve().parent
-
-    def resolve(name: str) -> str:
-        expanded = Path(os.path.expandvars(name)).expanduser()
-        # A variable comes from the shell, where relative means relative to the working directory.
-        return str(Path.cwd() / expanded if "$" in name else folder / expanded)
-
     data = dataclasses.replace(
         settings.data,
         train=tuple(resolve(p) for p in settings.data.train),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import time
@@ -18,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from mlcalc.checkpoints import load_checkpoint, save_checkpoint, write_log
 from mlcalc.crystals import closest_neighbors
 from mlcalc.errors import TrainingError
 from mlcalc.files import write_atomic
@@ -296,49 +295,30 @@ class Trainer:
         return json.dumps({**values, "frames": digest.hexdigest()}, sort_keys=True)
 
     def _save(self) -> None:
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "settings": self.fingerprint,
-                "epoch": self.epoch,
-                "model": self._state(),
-                "ema": self.ema,
-                "best": self.best,
-                "best_loss": self.best_loss,
-                "best_epoch": self.best_epoch,
-                "optimizer": self.optimizer.state_dict(),
-                "history": self.history,
-            },
-            buffer,
-        )
-        write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
-        self._write_log()
-
-    def _write_log(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _LOG_FIELDS)
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_atomic(self.folder / "log.csv", text.getvalue())
+        state = {
+            "epoch": self.epoch,
+            "model": self._state(),
+            "ema": self.ema,
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+        }
+        save_checkpoint(self.folder / "checkpoint.pt", self.fingerprint, state)
+        write_log(self.folder / "log.csv", _LOG_FIELDS, self.history)
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        saved = load_checkpoint(self.folder / "checkpoint.pt", self.fingerprint)
+        if saved is None:
             return
-        try:
-            saved = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise TrainingError(f"{path} cannot be read ({error}); delete it to start anew") from error
-        if saved["settings"] != self.fingerprint:
-            raise TrainingError(
-                f"{path} belongs to a run with other settings or data; choose another `out` folder or delete it"
-            )
         self._load(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.ema, self.best = saved["ema"], saved["best"]
         self.best_loss, self.best_epoch = saved["best_loss"], saved["best_epoch"]
         self.epoch, self.history = saved["epoch"], saved["history"]
-        self._write_log()  # a kill between checkpoint and log leaves the log a row short
+        # A kill between checkpoint and log leaves the log a row short.
+        write_log(self.folder / "log.csv", _LOG_FIELDS, self.history)
 
 
 def set_threads(settings: TrainingSettings) -> None:
