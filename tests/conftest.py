@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALLOWED_SKIP = "MLCALC_DATA"
-NO_BROWSER = "no Chromium"
+# Programs that are no Python packages; what they test is no part of what every user needs.
+MISSING_PROGRAMS = ("no Chromium", "no PostgreSQL")
 
 # What is about compiled operators, where plain torch was asked for in their place. Everything else holds for both.
 collect_ignore = (
@@ -36,13 +37,13 @@ def data_folder() -> Path:
 
 
 def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip for any other reason than missing data or a missing browser into a failure."""
+    """Turn a skip for any other reason than missing data, browser or database server into a failure."""
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if not text.removeprefix("Skipped: ").startswith((ALLOWED_SKIP, NO_BROWSER)):
+    if not text.removeprefix("Skipped: ").startswith((ALLOWED_SKIP, *MISSING_PROGRAMS)):
         report.outcome = "failed"
-        report.longrepr = f"only a missing {ALLOWED_SKIP} or browser may skip a test, not: {text}"
+        report.longrepr = f"only a missing {ALLOWED_SKIP} or one of the named programs may skip a test, not: {text}"
 
 
 @pytest.hookimpl(wrapper=True)

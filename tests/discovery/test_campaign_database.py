@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,23 +33,25 @@ def programs() -> Path | None:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     bin_folder = programs()
     if bin_folder is None:
-        pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
+        pytest.skip("no PostgreSQL: install postgresql to test shared databases")
+    with tempfile.TemporaryDirectory(prefix="mlcalc-postgres-") as name:
+        yield from _serve(bin_folder, Path(name))
+
+
+def _serve(bin_folder: Path, folder: Path) -> Iterator[str]:
     user: str | None = None
     if os.getuid() == 0:  # its programs refuse to run as root
         user = "nobody"
-        for path in (folder, *list(folder.parents)[:2]):
-            path.chmod(0o755)
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
     def call(*command: object) -> None:
-        subprocess.run([str(word) for word in command], check=True, user=user, cwd=folder, capture_output=True)
+        subprocess.run([str(word) for word in command], check=True, user=user, cwd="/", capture_output=True)
 
     call(bin_folder / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "--no-sync")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
