@@ -94,7 +94,7 @@ FAULTS = (
     ),
     Fault(
         "hull of energies at a pressure",
-        "tests/discovery/test_references.py::test_at_a_pressure_the_hull_is_one_of_enthalpies",
+        "tests/discovery/test_reference_phases.py::test_at_a_pressure_the_hull_is_one_of_enthalpies",
         replace("mlcalc/discovery/references.py", "Phase(p.name, p.formula, p.enthalpy_ev_per_atom)", PHASE_OF_ENERGY),
     ),
     Fault(
