@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import ase.io
 from ase import Atoms
@@ -17,6 +18,8 @@ from mlcalc.generators.base import Candidate, Provenance
 
 _KEY = "mlcalc_provenance"
 _SIDE_FILE = "provenance.json"
+# What ASE's extended XYZ brings back as it was; quotes, backslashes, line ends and all beyond ASCII are escaped.
+_SAFE = "".join(chr(code) for code in range(32, 127) if chr(code) not in '%"\\')
 
 
 def write_candidates(path: str | Path, candidates: Iterable[Candidate]) -> int:
@@ -98,7 +101,7 @@ def _with_info(candidate: Candidate) -> Atoms:
     atoms = candidate.atoms.copy()
     atoms.calc = None
     p = candidate.provenance
-    atoms.info[_KEY] = json.dumps(p.to_dict())
+    atoms.info[_KEY] = json.dumps(_texts(p.to_dict(), lambda text: quote(text, safe=_SAFE)))
     # The two that people look for, in plain sight.
     atoms.info["generator"] = p.generator
     if p.found_space_group is not None:
@@ -113,7 +116,17 @@ def _from_info(atoms: Atoms, path: Path, index: int) -> Candidate:
     atoms.info.pop("generator", None)
     atoms.info.pop("space_group", None)
     # ASE turns what looks like JSON into dictionaries on reading.
-    return Candidate(atoms, Provenance.from_dict(stored if isinstance(stored, dict) else json.loads(stored)))
+    values = stored if isinstance(stored, dict) else json.loads(stored)
+    return Candidate(atoms, Provenance.from_dict(_texts(values, unquote)))
+
+
+def _texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return JSON data with all texts changed, names too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): _texts(one, change) for key, one in value.items()}
+    return [_texts(one, change) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _read(path: Path) -> list[Atoms]:

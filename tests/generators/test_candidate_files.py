@@ -69,3 +69,14 @@ def test_an_error_while_sampling_leaves_no_half_file(candidates: list[Candidate]
     with pytest.raises(GeneratorError, match="out of ideas"):
         write_candidates(tmp_path / "c.extxyz", some())  # type: ignore[arg-type]
     assert not (tmp_path / "c.extxyz").exists()
+
+
+@pytest.mark.parametrize("name", ["c.extxyz", "cifs"])
+@pytest.mark.parametrize(
+    "words", ['a "quoted" name', r"C:\new\table", "Ångström/josé", "two\nlines", "100 %25", "[1, 2]", "{}"]
+)
+def test_provenance_of_any_words_comes_back(candidates: list[Candidate], tmp_path: Path, words: str, name: str) -> None:
+    told = Provenance("file", details={"file": words, words: [words, 1.5, None, True]})
+    write_candidates(tmp_path / name, [Candidate(candidates[0].atoms, told)])
+    (back,) = read_candidates(tmp_path / name)
+    assert back.provenance == told
