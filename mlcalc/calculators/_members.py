@@ -79,6 +79,8 @@ class Members:
         if not sources:
             raise SettingsError("a committee needs members: the list of potentials is empty")
         self.device = device
+        #: What records say beside number type and names: tables, where they were asked for or refused.
+        self.parameters = {} if tables is None else {"tables": tables}
         self.names: list[str] = []
         potentials = []
         for one in sources:

@@ -139,6 +139,7 @@ class MLCalculator(Calculator):
             dtype=", ".join(dict.fromkeys(dtype_name(member.dtype) for member in self.potentials)),
             device=str(self.device),
             skin=float(skin),
+            **self._members.parameters,
         )
         self.grade_warn = read_threshold("grade_warn", grade_warn)
         self.grade_stop = read_threshold("grade_stop", grade_stop)

@@ -110,6 +110,7 @@ class BatchedCalculator:
             dtype=", ".join(dict.fromkeys(dtype_name(dtype) for _, dtype in members.pairs())),
             device=str(members.device),
             skin=self.skin,
+            **members.parameters,
         )
 
     @property

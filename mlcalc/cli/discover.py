@@ -105,7 +105,7 @@ def register(app: typer.Typer) -> None:
             raise WorkflowError("--generator none needs --candidates")
         if parsl is not None and workers > 1:
             raise WorkflowError("--parsl brings workers of its own: leave --workers out")
-        # Radial tables triple the speed in float64 too; what they change is far below what a relaxation leaves.
+        # Radial tables are faster in float64 too, and what they change is far below what a relaxation leaves.
         factory = partial(precise_calculator, potential, calculator, dtype, device, calculator_python, dispersion, True)
         engine = factory()  # its errors before any work
         if md_engine == "lammps":

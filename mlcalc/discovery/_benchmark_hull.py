@@ -74,6 +74,7 @@ class HullFacts(Record):
         source: where the references are from.
         phases: references.
         corrections: that take the potential's energies to the references' scale; None if that is the potential's own.
+        failed: crystals that the calculator could not evaluate or relax, and are not among these.
         mean_disagreement_ev_per_atom: between energies above a hull of the published entries alone and those that
             they state of themselves; what phases that the file lacks cost at most, since the hull also passes through
             every point that an entry states. NaN where none are stated.
@@ -82,17 +83,22 @@ class HullFacts(Record):
     source: str
     phases: int
     corrections: ElementCorrections | None
+    failed: int
     mean_disagreement_ev_per_atom: float
 
     def sentence(self) -> str:
         """Say it in words."""
         if self.corrections is None:
-            return f"Energies above a hull of {self.phases} references relaxed with the same potential ({self.source})."
+            return (
+                f"Energies above a hull of {self.phases} references relaxed with the same potential ({self.source}); "
+                f"{self.failed} more could not be relaxed."
+            )
         fit = self.corrections
         text = (
             f"Energies above a hull of {self.phases} published formation energies ({self.source}). One number for each "
             f"of {len(fit.ev_per_atom)} kinds of elements takes the potential's energies there, fitted to "
-            f"{fit.compounds} crystals as published, not relaxed ({fit.outliers} outliers left out): residual "
+            f"{fit.compounds} crystals as published, not relaxed ({fit.outliers} outliers left out, {self.failed} "
+            "without an energy): residual "
             f"{1000 * fit.robust_residual_ev_per_atom:.0f} meV/atom (robust standard deviation), "
             f"{1000 * fit.rms_residual_ev_per_atom:.0f} meV/atom (root mean square, outliers too)."
         )
@@ -174,7 +180,11 @@ def published_hull(
 
     compared = [list(entries.values())[k] for k in rng.permutation(len(entries))[:_COMPARED]]
     facts = HullFacts(
-        Path(path).name, len(phases), corrections, _disagreement(Hulls(phases, MATERIALS_PROJECT), compared)
+        Path(path).name,
+        len(phases),
+        corrections,
+        len(fitted) - len(good),
+        _disagreement(Hulls(phases, MATERIALS_PROJECT), compared),
     )
     return JudgingHull(above, hulls.covers, facts)
 
@@ -206,7 +216,9 @@ def reference_hull(crystals: Sequence[LabelledCrystal], source: str, calculator:
     def above(atoms: Atoms, energy_ev: float) -> float | None:
         return hulls.above(atoms, energy_ev / len(atoms))
 
-    return JudgingHull(above, hulls.covers, HullFacts(source, len(phases), None, float("nan")))
+    return JudgingHull(
+        above, hulls.covers, HullFacts(source, len(phases), None, len(crystals) - len(phases), float("nan"))
+    )
 
 
 def single_points(structures: Sequence[Atoms], calculator: Any) -> list[float]:

@@ -23,6 +23,8 @@ from mlcalc.records import write_json
 
 # What a crystal may go on to once it is relaxed.
 LATE = ("phonons", "phonons on a mesh", "dynamics", "free energy")
+# Rounding of hulls, eV per atom.
+_ON_HULL = 1e-9
 CALCULATED = ("relaxation with symmetry", "relaxation", *LATE)
 
 
@@ -40,6 +42,9 @@ def summarise(gathered: Gathered, references: References, settings: CampaignSett
         volume_window=settings.relaxation.volume_window,
         symprec=settings.relaxation.symprec,
     )
+    of_references: dict[str, float] = {}
+    for phase in references.phases:  # names may occur twice
+        of_references[phase.name] = min(phase.enthalpy_ev_per_atom, of_references.get(phase.name, float("inf")))
     everyone = hull.with_phases(
         [Phase(str(i), str(a.symbols), e) for i, a, e in zip(relaxed, finals, enthalpies, strict=True)], scale
     )
@@ -52,7 +57,11 @@ def summarise(gathered: Gathered, references: References, settings: CampaignSett
         best = min(places, key=lambda k: (_behind(gathered, relaxed[k]), enthalpies[k], relaxed[k]))
         who = sorted(relaxed[k] for k in places)
         known = found[best].known_as
-        crystals.append(_crystal(gathered, relaxed[best], who, finals[best], enthalpies[best], hull, everyone, known))
+        # Copies differ by what relaxations leave; the lowest of them, references too, is on the hull or not.
+        copies = [enthalpies[k] for k in places] + [of_references[name] for name in known]
+        among_all = everyone.energy_above_hull(finals[best], min(copies), scale)
+        on_hull = None if among_all is None else bool(among_all < _ON_HULL)
+        crystals.append(_crystal(gathered, relaxed[best], who, finals[best], enthalpies[best], hull, on_hull, known))
     _compare_free_energies(crystals)
     lowest = float("inf")
     crystals.sort(
@@ -87,13 +96,12 @@ def _crystal(
     atoms: Atoms,
     enthalpy: float,
     hull: Hull,
-    everyone: Hull,
+    on_hull: bool | None,
     known_as: tuple[str, ...],
 ) -> dict[str, Any]:
     vibrated, moved = gathered.of("phonons").get(index), gathered.of("dynamics").get(index)
     mesh, free = gathered.of("phonons on a mesh").get(index, {}), gathered.of("free energy").get(index, {})
     last = gathered.last(index)
-    among_all = everyone.energy_above_hull(atoms, enthalpy, everyone.scale)
     has_modes = vibrated is not None and "imaginary_modes" in vibrated
     return {
         "index": index,
@@ -103,7 +111,7 @@ def _crystal(
         "energy_ev_per_atom": enthalpy,
         "formation_energy_ev_per_atom": hull.formation_energy(atoms, enthalpy, hull.scale),
         "energy_above_hull_ev_per_atom": hull.energy_above_hull(atoms, enthalpy, hull.scale),
-        "on_hull": None if among_all is None else bool(among_all < 1e-9),
+        "on_hull": on_hull,
         "known_as": known_as,
         "space_group": last["space_group"],
         "space_group_symbol": last["space_group_symbol"],

@@ -57,11 +57,7 @@ def relax_together(
         relax_many(
             structures,
             calculator,
-            fmax=settings["fmax"],
-            cell="full",
-            pressure_gpa=settings["pressure_gpa"],
-            stress_tolerance_gpa=settings["stress_tolerance_gpa"],
-            max_steps=settings["max_steps"],
+            **_criteria(settings),
             symmetry=symmetry,
             symprec=settings["symprec"],
             finished=finished,
@@ -91,28 +87,18 @@ def relax_one(index: int, atoms: Atoms, settings: dict[str, Any], calculator: An
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # non-convergence is recorded below, with its numbers
-            result = relax(
-                atoms,
-                calculator,
-                fmax=settings["fmax"],
-                cell="full",
-                pressure_gpa=settings["pressure_gpa"],
-                stress_tolerance_gpa=settings["stress_tolerance_gpa"],
-                max_steps=settings["max_steps"],
-            )
+            result = relax(atoms, calculator, **_criteria(settings))
     except Exception as error:
         # One bad structure must not end a campaign; the error is named in the record and counted.
         reason = type(error).__name__
         return {**record, "reason": reason, "message": str(error)[:500], "wall_time_s": time.perf_counter() - start}
-    record["steps"] = result.steps
-    record["wall_time_s"] = time.perf_counter() - start
-    if not result.converged:
-        return {
-            **record,
-            "reason": "not converged",
-            "message": f"largest force {result.max_force_ev_per_ang:.3g} eV/Å after {result.steps} steps",
-        }
-    return judge(record, result, settings, calculator)
+    return {**record_of(result, settings, calculator), "index": index, "wall_time_s": time.perf_counter() - start}
+
+
+def _criteria(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a relaxation that a funnel and references share."""
+    names = ("fmax", "pressure_gpa", "stress_tolerance_gpa", "max_steps")
+    return {"cell": "full", **{name: settings[name] for name in names}}
 
 
 def record_of(result: RelaxResult, settings: dict[str, Any], calculator: Any) -> dict[str, Any]:

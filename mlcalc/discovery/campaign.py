@@ -101,11 +101,9 @@ def run_campaign(
         run.find_duplicates()
         run.relax()
         phases = run.references(elements, references)
-        run.judge(phases)
-        run.vibrate()
-        run.judge(phases)
-        run.vibrate_on_mesh()
-        run.move()
+        run.vibrate(phases)
+        run.vibrate_on_mesh(phases)
+        run.move(phases)
         run.heat()
         result = summarise(run.gathered(), phases, settings)
         write_files(folder, result, run.gathered(), description or {})
@@ -132,7 +130,6 @@ class _Run:
         for record in read_records(self.folder / "records"):
             # The first one counts, should two workers have made the same.
             self.records.setdefault(record["stage"], {}).setdefault(record["index"], record)
-        self.judged: list[dict[str, Any]] = []
 
     def of(self, stage: str) -> dict[int, dict[str, Any]]:
         return self.records.setdefault(stage, {})
@@ -224,36 +221,33 @@ class _Run:
             progress=lambda done, total: self.tell(stage, done, total),
         )
 
-    def judge(self, phases: References) -> None:
-        self.judged = summarise(self.gathered(), phases, self.settings).rows()
-
-    def choose(self, stage: str, among: set[int], count: int, limit: float | None) -> list[int]:
+    def choose(self, stage: str, phases: References, among: list[int], count: int, limit: float | None) -> list[int]:
         """Choose the lowest crystals for a stage, once: what is found out about them must not change the choice."""
         name = f"chosen for {stage}"
         if -1 not in self.of(name):
             chosen = []
-            for row in self.judged:
-                above = row["energy_above_hull_ev_per_atom"]
-                if row["index"] in among and above is not None and (limit is None or above <= limit):
-                    chosen.append(row["index"])
+            for crystal in summarise(self.gathered(), phases, self.settings).ranked:
+                above = crystal.energy_above_hull_ev_per_atom
+                if crystal.index in among and above is not None and (limit is None or above <= limit):
+                    chosen.append(crystal.index)
             self.keep({"stage": name, "index": -1, "status": "ok", "indices": chosen[:count]})
         return list(self.of(name)[-1]["indices"])
 
-    def vibrate(self) -> None:
+    def vibrate(self, phases: References) -> None:
         relaxed = self.of("relaxation")
         limit = self.settings.above_hull_ev_per_atom
-        chosen = self.choose("phonons", set(self.passed("relaxation")), self.settings.phonons, limit)
+        chosen = self.choose("phonons", phases, self.passed("relaxation"), self.settings.phonons, limit)
         self.work("phonons", [(i, ase.io.jsonio.decode(relaxed[i]["atoms"]), {}) for i in chosen])
 
-    def vibrate_on_mesh(self) -> None:
+    def vibrate_on_mesh(self, phases: References) -> None:
         if self.settings.mesh_phonons:
             stage = "phonons on a mesh"
-            chosen = self.choose(stage, set(self.passed("phonons")), self.settings.mesh_phonons, None)
+            chosen = self.choose(stage, phases, self.passed("phonons"), self.settings.mesh_phonons, None)
             self.work(stage, [(i, self.gathered().final(i), {}) for i in chosen])
 
-    def move(self) -> None:
+    def move(self, phases: References) -> None:
         before = "phonons on a mesh" if self.settings.mesh_phonons else "phonons"
-        chosen = self.choose("dynamics", set(self.passed(before)), self.settings.dynamics, None)
+        chosen = self.choose("dynamics", phases, self.passed(before), self.settings.dynamics, None)
         self.work("dynamics", [(i, self.gathered().final(i), {}) for i in chosen])
 
     def heat(self) -> None:

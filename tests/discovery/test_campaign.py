@@ -15,7 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _campaign_script import SETTINGS, MortalEMT, campaign, candidates
 
 from mlcalc.discovery import CampaignResult, CampaignSettings, judge_novelty, run_campaign
+from mlcalc.discovery._campaign_result import Gathered
+from mlcalc.discovery._campaign_summary import summarise
+from mlcalc.discovery._shards import read_records
 from mlcalc.errors import WorkflowError
+from mlcalc.generators import read_candidates
 
 
 def comparable(result: CampaignResult) -> dict[str, Any]:
@@ -76,6 +80,20 @@ def test_copper_is_recognised_and_on_the_hull(whole: tuple[Path, CampaignResult]
     assert rows[0].reason == "atoms too close"
     assert rows[1].crystal_rank == close_packed.rank
     assert len(ase.io.read(folder / "ranked.extxyz", ":")) == len(result.ranked)
+
+
+def test_what_a_relaxation_leaves_takes_no_crystal_off_the_hull(whole: tuple[Path, CampaignResult]) -> None:
+    folder, result = whole
+    records: dict[str, dict[int, dict[str, Any]]] = {}
+    for record in read_records(folder / "records"):
+        if "enthalpy_ev" in record:
+            record["enthalpy_ev"] += 1e-4
+        records.setdefault(record["stage"], {}).setdefault(record["index"], record)
+    pool = [candidate.atoms for candidate in read_candidates(folder / "candidates.extxyz")]
+    lowest, before = summarise(Gathered(pool, records), result.references, result.settings).ranked[0], result.ranked[0]
+    assert lowest.energy_above_hull_ev_per_atom > 1e-6  # that of the reference which is the same crystal
+    assert lowest.known_as == before.known_as
+    assert lowest.on_hull is True
 
 
 def test_any_executor_does_the_work(tmp_path: Path, whole: tuple[Path, CampaignResult]) -> None:

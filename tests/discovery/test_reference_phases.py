@@ -140,6 +140,7 @@ def test_weights_and_not_names_identify_a_potential() -> None:
     changed = MLCalculator(potential)
     next(iter(changed.potentials[0].parameters())).data += 1e-3
     assert energy_scale(changed) != energy_scale(one)
+    assert energy_scale(MLCalculator(potential, tables=True)) != energy_scale(MLCalculator(potential))
 
 
 def test_files_give_what_belongs_to_the_system(tmp_path: Path) -> None:
