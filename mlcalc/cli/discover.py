@@ -64,6 +64,12 @@ def register(app: typer.Typer) -> None:
         pressure_gpa: Annotated[float, typer.Option(help="External pressure, GPa; the hull is of enthalpies.")] = 0.0,
         fmax: Annotated[float, typer.Option(help="Largest force after relaxation, eV/Å.")] = 0.02,
         max_steps: Annotated[int, typer.Option(help="Steps of a relaxation.", min=1)] = 300,
+        rank: Annotated[
+            Optional[str], typer.Option(help="Relax only the best by energy, likelihood or stability (learned).")
+        ] = None,
+        relax_best: Annotated[
+            Optional[float], typer.Option(help="With --rank: a share below 1 or a number of candidates; default 1/3.")
+        ] = None,
         above_hull: Annotated[float, typer.Option(help="Highest that goes on to phonons, eV/atom.")] = 0.1,
         phonons: Annotated[int, typer.Option(help="Most crystals that get phonons at Γ.", min=0)] = 20,
         mesh_phonons: Annotated[int, typer.Option(help="Most of these that get phonons on a mesh.", min=0)] = 3,
@@ -121,6 +127,8 @@ def register(app: typer.Typer) -> None:
                 max_steps=max_steps,
                 pressure_gpa=pressure_gpa,
             ),
+            rank=rank,
+            relax_best=relax_best,
             reference_atoms=reference_atoms,
             above_hull_ev_per_atom=above_hull,
             phonons=phonons,

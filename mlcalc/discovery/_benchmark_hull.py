@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,6 +13,7 @@ from ase import Atoms
 from ase.formula import Formula
 
 from mlcalc.crystals.io import LabelledCrystal
+from mlcalc.discovery._single_points import single_points
 from mlcalc.discovery.formation import (
     MATERIALS_PROJECT,
     ElementCorrections,
@@ -23,7 +23,7 @@ from mlcalc.discovery.formation import (
 )
 from mlcalc.discovery.hull import Hull, Phase
 from mlcalc.discovery.identity import EnergyScale, energy_scale
-from mlcalc.errors import MlcalcError, WorkflowError
+from mlcalc.errors import WorkflowError
 from mlcalc.records import Record
 
 # Compounds further off than so many robust standard deviations do not take part in a fit.
@@ -130,6 +130,22 @@ class JudgingHull:
         return self.above(atoms, energy_ev)
 
 
+def published_hulls(entries: Sequence[PublishedEntry]) -> tuple[Hulls, list[Phase]]:
+    """Return hulls of published entries and elements, through every point that an entry states; and the phases alone.
+
+    The whole hull is known at every composition that states how far above it an entry lies.
+    """
+    elements = sorted({e for entry in entries for e in Formula(entry.formula).count()})
+    phases = [Phase(e, e, 0.0) for e in elements]
+    phases += [Phase(x.name, x.formula, x.formation_energy_ev_per_atom) for x in entries]
+    points = [
+        Phase(f"hull at {x.name}", x.formula, x.formation_energy_ev_per_atom - x.e_above_hull_ev_per_atom)
+        for x in entries
+        if x.e_above_hull_ev_per_atom
+    ]
+    return Hulls([*phases, *points], MATERIALS_PROJECT), phases
+
+
 def published_hull(
     path: str | Path, crystals: Sequence[LabelledCrystal], calculator: Any, number: int = 2000, seed: int = 0
 ) -> JudgingHull:
@@ -146,11 +162,10 @@ def published_hull(
         WorkflowError: a file that cannot be read, or none of its entries is among the crystals.
     """
     entries = {entry.name: entry for entry in read_published(path)}
-    elements = sorted({e for entry in entries.values() for e in Formula(entry.formula).count()})
     rng = np.random.default_rng(seed)
     fitted = [c for c in crystals if c.name in entries]
     fitted = [fitted[k] for k in rng.permutation(len(fitted))[:number]]
-    energies = single_points([c.atoms for c in fitted], calculator)
+    energies = [point.energy_ev for point in single_points([c.atoms for c in fitted], calculator)]
     good = [(c, e) for c, e in zip(fitted, energies, strict=True) if isfinite(e)]
     if not good:
         raise WorkflowError(
@@ -164,15 +179,7 @@ def published_hull(
         kinds=True,
         outlier=_OUTLIER,
     )
-    phases = [Phase(e, e, 0.0) for e in elements]
-    phases += [Phase(x.name, x.formula, x.formation_energy_ev_per_atom) for x in entries.values()]
-    # The whole hull is known at every composition that states how far above it an entry lies.
-    points = [
-        Phase(f"hull at {x.name}", x.formula, x.formation_energy_ev_per_atom - x.e_above_hull_ev_per_atom)
-        for x in entries.values()
-        if x.e_above_hull_ev_per_atom
-    ]
-    hulls = Hulls([*phases, *points], MATERIALS_PROJECT)
+    hulls, phases = published_hulls(list(entries.values()))
 
     def above(atoms: Atoms, energy_ev: float) -> float | None:
         formation = corrections.formation_energy(atoms, energy_ev / len(atoms), corrections.own_scale)
@@ -219,28 +226,6 @@ def reference_hull(crystals: Sequence[LabelledCrystal], source: str, calculator:
     return JudgingHull(
         above, hulls.covers, HullFacts(source, len(phases), None, len(crystals) - len(phases), float("nan"))
     )
-
-
-def single_points(structures: Sequence[Atoms], calculator: Any) -> list[float]:
-    """Return total energies, eV, of structures as they are; NaN where the calculator fails."""
-    from mlcalc.calculators import BatchedCalculator, MLCalculator
-
-    if isinstance(calculator, MLCalculator):
-        calculator = BatchedCalculator.of(calculator)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if isinstance(calculator, BatchedCalculator):
-            return [r.energy_ev for r in calculator.compute(structures, forces=False, strict=False)]
-        return [_energy(atoms, calculator) for atoms in structures]
-
-
-def _energy(atoms: Atoms, calculator: Any) -> float:
-    atoms = atoms.copy()
-    atoms.calc = calculator
-    try:
-        return float(atoms.get_potential_energy())
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, MlcalcError):  # an element it does not know, say
-        return float("nan")
 
 
 def _disagreement(hulls: Hulls, entries: Sequence[PublishedEntry]) -> float:

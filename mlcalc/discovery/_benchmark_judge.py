@@ -17,8 +17,10 @@ from mlcalc.discovery._benchmark_hull import JudgingHull
 from mlcalc.discovery._benchmark_ranking import Ranking, rankings
 from mlcalc.discovery._benchmark_statistics import Interval, Profile, share
 from mlcalc.discovery._benchmark_work import Proposed, Worked
+from mlcalc.discovery._ranking import likelihood_score
 from mlcalc.discovery._work import check
 from mlcalc.discovery.novelty import KnownCrystals, judge_novelty, structure_of
+from mlcalc.discovery.stability import StabilityModel
 from mlcalc.records import Record
 
 #: Energy above the hull, eV per atom, of a crystal and its total energy, eV; None where it is not known.
@@ -113,6 +115,7 @@ class Judge:
     targets: Sequence[Atoms]
     hull: Hull | None
     settings: BenchmarkSettings
+    stability: StabilityModel | None = None
 
     @cached_property
     def _profile(self) -> Profile:
@@ -166,11 +169,18 @@ class Judge:
             else None
             for p in items
         ]
-        likelihoods = [
-            -p.log_probability / len(p.atoms) if p.atoms is not None and p.log_probability is not None else None
-            for p in items
-        ]
-        return {"single-point energy above hull": heights, "likelihood per atom": likelihoods}
+        likelihoods = [None if p.atoms is None else likelihood_score(p.log_probability, len(p.atoms)) for p in items]
+        learnt: list[float | None] = [None] * len(items)
+        if self.stability is not None:
+            there = [k for k, p in enumerate(items) if p.atoms is not None]
+            scores = self.stability.above_hull([atoms for p in items if (atoms := p.atoms) is not None])
+            for k, score in zip(there, scores, strict=True):
+                learnt[k] = score
+        return {
+            "single-point energy above hull": heights,
+            "likelihood per atom": likelihoods,
+            "learned stability": learnt,
+        }
 
     def _share(self, hits: Sequence[bool], groups: Sequence[int]) -> Interval:
         return share(hits, groups, self.settings.resamples, self.settings.seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from mlcalc.discovery._benchmark_statistics import Interval
+from mlcalc.discovery._ranking import lowest_first
 from mlcalc.records import Record
 
 
@@ -55,9 +56,6 @@ def rankings(
     found = [ranking("all", everyone), ranking("new as generated", pool)]
     count = ceil(keep * len(pool))
     for name, values in scores.items():
-        known = {k: value for k in pool if (value := values[k]) is not None and value == value}
-        if known:
-            order = [k for _, k in sorted((value, k) for k, value in known.items())]
-            order += [k for k in pool if k not in known]
-            found.append(ranking(f"best {100 * keep:.0f} % by {name}", order[:count]))
+        if any(values[k] is not None for k in pool):
+            found.append(ranking(f"best {100 * keep:.0f} % by {name}", lowest_first(pool, values)[:count]))
     return tuple(found)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,64 @@ from typing import Any
 import ase.db
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.parallel import DummyMPI
+from ase.utils import Lock
 
 from mlcalc.discovery._campaign_result import CampaignResult, Gathered
 from mlcalc.errors import WorkflowError
 from mlcalc.files import atomic_path
 from mlcalc.workflows import WorkflowWarning
 
+#: How long another process may write to a database before a campaign gives up waiting, s.
+LOCK_WAIT_S = 30.0
 
-def write_database(path: Path, result: CampaignResult, gathered: Gathered) -> None:
-    """Make the database anew from the records; a row a candidate, whatever became of it."""
-    with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", use_lock_file=False) as database:
+
+def write_database(path: Path, result: CampaignResult, gathered: Gathered, wait_s: float = LOCK_WAIT_S) -> None:
+    """Make the database anew from the records; a row a candidate, whatever became of it.
+
+    One that another process writes to is not replaced under its hands, where what it writes would be lost.
+
+    Raises:
+        WorkflowError: another process has locked the database for longer than ``wait_s``.
+    """
+    with (
+        _locked(path, wait_s),
+        atomic_path(path) as temporary,
+        ase.db.connect(temporary, type="db", use_lock_file=False) as database,
+    ):
         for atoms, keys, data in _rows(result, gathered):
             database.write(atoms, key_value_pairs=keys, data=data)
+
+
+@contextmanager
+def _locked(path: Path, wait_s: float) -> Iterator[None]:
+    """Hold both locks of a database that is there: SQLite's for writing, and the file that ASE's commands use."""
+    if not path.exists():
+        yield
+        return
+    nothing_lost = "the campaign is whole on disk, and the same command writes its rows once the database is free"
+    mark, start = path.with_name(f"{path.name}.lock"), time.monotonic()
+    try:
+        with Lock(mark, world=DummyMPI(), timeout=wait_s):
+            left = max(0.0, wait_s - (time.monotonic() - start))
+            with closing(sqlite3.connect(path, timeout=left, isolation_level=None)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error):
+                        raise
+                    raise WorkflowError(
+                        f"{path} is locked by another process, after {wait_s:g} s of waiting: close what writes to it; "
+                        f"{nothing_lost}"
+                    ) from error
+                except sqlite3.DatabaseError:
+                    pass  # no database at all: it is made anew
+                yield
+    except TimeoutError as error:
+        raise WorkflowError(
+            f"{mark} is there after {wait_s:g} s of waiting: another process writes to the database, or one that did "
+            f"was killed, and then delete the file; {nothing_lost}"
+        ) from error
 
 
 def check_shared(url: str) -> None:

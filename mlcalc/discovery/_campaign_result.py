@@ -27,7 +27,8 @@ class Gathered:
 
     def reached(self, index: int) -> tuple[str, dict[str, Any]]:
         """Return the last stage with a record of this candidate, and the record."""
-        for stage in ("dynamics", "phonons on a mesh", "phonons", "relaxation", "uniqueness", "distances"):
+        stages = ("dynamics", "phonons on a mesh", "phonons", "relaxation", "ranking", "uniqueness", "distances")
+        for stage in stages:
             if index in self.of(stage):
                 return stage, self.of(stage)[index]
         return "candidates", {"status": "ok"}

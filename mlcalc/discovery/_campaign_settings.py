@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mlcalc.discovery._ranking import RANKINGS
 from mlcalc.discovery.funnel import FunnelSettings
 from mlcalc.discovery.references import ReferenceSettings
 from mlcalc.errors import WorkflowError
@@ -16,6 +17,10 @@ class CampaignSettings:
 
     Attributes:
         relaxation: distances, relaxation, trust, symmetry, and when two crystals are the same.
+        rank: what chooses candidates before relaxation: ``"energy"`` (the potential's energy above the hull of the cell
+            as it is), ``"likelihood"`` (of the generator, per atom) or ``"stability"`` (a learned score); None relaxes
+            all.
+        relax_best: candidates that are relaxed then: a share below 1, or a number; None means a third.
         reference_atoms: of the primitive cell of a prototype among the references; larger ones are left out.
         rattle_ang: standard deviation of the random displacements that begin the relaxation without symmetry, Å.
         above_hull_ev_per_atom: crystals at most this far above the hull of the references go on to phonons.
@@ -42,6 +47,8 @@ class CampaignSettings:
     """
 
     relaxation: FunnelSettings = field(default_factory=FunnelSettings)
+    rank: str | None = None
+    relax_best: float | None = None
     reference_atoms: int = 8
     rattle_ang: float = 0.02
     above_hull_ev_per_atom: float = 0.1
@@ -62,6 +69,12 @@ class CampaignSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.rank is not None and self.rank not in RANKINGS:
+            raise WorkflowError(f"rank {self.rank!r}: candidates are ranked by {', '.join(RANKINGS)}")
+        if self.rank is None and self.relax_best is not None:
+            raise WorkflowError(f"relax_best needs rank, what the best are by: {', '.join(RANKINGS)}")
+        if self.relax_best is not None and not (0 < self.relax_best < 1 or self.relax_best == int(self.relax_best) > 0):
+            raise WorkflowError(f"relax_best {self.relax_best!r}: give a share between 0 and 1, or a whole number")
         if self.md_engine not in ("ase", "lammps"):
             raise WorkflowError(f"md_engine {self.md_engine!r}: dynamics run in ase or lammps")
         if self.free_energy_k is not None and not 0 < self.free_energy_k < 10000:
@@ -74,6 +87,11 @@ class CampaignSettings:
         given = asdict(self.relaxation)
         same = {name: given[name] for name in ReferenceSettings.__dataclass_fields__ if name in given}
         return ReferenceSettings(max_atoms=self.reference_atoms, **same)
+
+    @property
+    def best(self) -> float:
+        """Share or number of candidates that are relaxed where they are ranked."""
+        return 1 / 3 if self.relax_best is None else self.relax_best
 
     def flat(self) -> dict[str, Any]:
         """Return all options by name, as the records of a folder keep them."""

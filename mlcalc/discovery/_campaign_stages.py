@@ -11,10 +11,12 @@ from typing import Any
 import ase.io.jsonio
 import numpy as np
 from ase import Atoms
+from ase.units import GPa
 
 from mlcalc.crystals import closest_neighbors
 from mlcalc.crystals.symmetry import find_space_group, primitive_cell
 from mlcalc.discovery._campaign_lattice import free_energy, mesh_phonons
+from mlcalc.discovery._single_points import single_points
 from mlcalc.discovery._work import record_of, relax_together
 from mlcalc.discovery.records import DiskFullError, enough_room
 from mlcalc.workflows import RelaxResult, WorkflowWarning, gamma_phonons, md, relax
@@ -64,6 +66,37 @@ def relax_released(items: Items, settings: dict[str, Any], calculator: Any, repo
         moved.positions += rng.normal(scale=settings["rattle_ang"], size=moved.positions.shape)
         shaken.append((index, moved, told))
     _relax("relaxation", shaken, settings, calculator, report, False)
+
+
+def relax_references(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:
+    """Relax reference phases; what earlier stages say of each is the key of its structure, which the record repeats."""
+
+    def finished(number: int, result: RelaxResult) -> None:
+        index, _, told = items[number]
+        # An error may be one of this machine: it is not kept for other campaigns.
+        ended = {"error": True} if result.error is not None else {}
+        report({**record_of(result, settings, calculator), **told, **ended, "stage": "references", "index": index})
+
+    relax_together([atoms for _, atoms, _ in items], calculator, settings, finished)
+
+
+def evaluate(items: Items, settings: dict[str, Any], calculator: Any, report: Report) -> None:
+    """Energies and enthalpies of candidates as they are; records come in shards, whoever works."""
+    size = int(settings["shard"])
+    for start in range(0, len(items), size):
+        some = items[start : start + size]
+        clock = time.perf_counter()
+        points = single_points([atoms for _, atoms, _ in some], calculator)
+        seconds = (time.perf_counter() - clock) / len(some)
+        for (index, atoms, _), point in zip(some, points, strict=True):
+            record: dict[str, Any] = {"stage": "single points", "index": index, "wall_time_s": seconds}
+            if point.problem is None:
+                work = settings["pressure_gpa"] * GPa * float(atoms.cell.volume)
+                record |= {"status": "ok", "energy_ev": point.energy_ev, "enthalpy_ev": point.energy_ev + work}
+            else:
+                reason = point.problem.split(":")[0]
+                record |= {"status": "failed", "reason": reason, "message": point.problem[:500]}
+            report(record)
 
 
 def one_by_one(stage: str, work: Callable[[int, Atoms, dict[str, Any], Any], dict[str, Any]]) -> Stage:
@@ -172,6 +205,8 @@ def _move(index: int, atoms: Atoms, settings: dict[str, Any], calculator: Any) -
 
 
 STAGES: dict[str, Stage] = {
+    "references": relax_references,
+    "single points": evaluate,
     "relaxation with symmetry": relax_symmetric,
     "relaxation": relax_released,
     "phonons": one_by_one("phonons", _vibrate),
@@ -180,4 +215,4 @@ STAGES: dict[str, Stage] = {
     "free energy": one_by_one("free energy", free_energy),
 }
 #: Stages whose structures are worked on together where the calculator can.
-TOGETHER = ("relaxation with symmetry", "relaxation")
+TOGETHER = ("references", "single points", "relaxation with symmetry", "relaxation")

@@ -10,7 +10,6 @@ import ase.io
 from ase import Atoms
 
 from mlcalc.crystals.charges import is_charge_balanced
-from mlcalc.discovery._campaign_database import write_database
 from mlcalc.discovery._campaign_result import CampaignResult, Gathered, RankedCrystal
 from mlcalc.discovery._campaign_settings import CampaignSettings
 from mlcalc.discovery.funnel import Stage
@@ -25,7 +24,7 @@ from mlcalc.records import write_json
 LATE = ("phonons", "phonons on a mesh", "dynamics", "free energy")
 # Rounding of hulls, eV per atom.
 _ON_HULL = 1e-9
-CALCULATED = ("relaxation with symmetry", "relaxation", *LATE)
+CALCULATED = ("single points", "relaxation with symmetry", "relaxation", *LATE)
 
 
 def summarise(gathered: Gathered, references: References, settings: CampaignSettings) -> CampaignResult:
@@ -148,7 +147,8 @@ def _stages(gathered: Gathered, ranked: tuple[RankedCrystal, ...], settings: Cam
         return good
 
     alive = set(range(len(gathered.pool)))
-    for stage in ("distances", "uniqueness", "relaxation"):
+    ranking = [] if settings.rank is None else ["ranking"]
+    for stage in ("distances", "uniqueness", *ranking, "relaxation"):
         alive = of(stage, alive, "not tried")
     stand_for = {c.index: c for c in ranked}
     copies = sorted(alive - set(stand_for))
@@ -185,12 +185,11 @@ def ranked_frames(crystals: Iterable[RankedCrystal]) -> Iterator[Atoms]:
         yield atoms
 
 
-def write_files(folder: Path, result: CampaignResult, gathered: Gathered, description: dict[str, Any]) -> None:
-    """Write ``report.json``, ``ranked.extxyz`` and ``campaign.db``, each whole or not at all."""
+def write_files(folder: Path, result: CampaignResult, description: dict[str, Any]) -> None:
+    """Write ``report.json`` and ``ranked.extxyz``, each whole or not at all."""
     with atomic_path(folder / "ranked.extxyz") as path, path.open("w", encoding="utf-8") as file:
         for atoms in ranked_frames(result.ranked):
             ase.io.write(file, atoms, format="extxyz")
-    write_database(folder / "campaign.db", result, gathered)
     write_json(
         folder / "report.json",
         {"description": description, **result.to_dict(), "versions": versions(), "machine": machine()},

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +48,54 @@ class ReferenceCache:
             yield {record["structure"]: record for record in journal.records}, journal.append
 
 
+#: Relaxes structures by key, and gives each record of how that went, which holds its key as ``structure``.
+Relaxer = Callable[[dict[str, Atoms], Callable[[dict[str, Any]], None]], None]
+
+
 def relax_cached(
     structures: Sequence[Atoms],
     calculator: Any,
     settings: dict[str, Any],
     cache: ReferenceCache,
     progress: Callable[[int, int], None] | None,
+    relaxer: Relaxer | None = None,
 ) -> list[dict[str, Any]]:
     """Return one record a structure, relaxing those that the cache does not know.
 
     Errors of the calculator are not kept: memory or a device may be there the next time.
+
+    Args:
+        structures: references.
+        calculator: whose energies they get.
+        settings: of the relaxation.
+        cache: what is known, and where to keep more.
+        progress: called with (done, total).
+        relaxer: whoever relaxes; None does it here, with ``calculator``.
     """
     tell = progress or (lambda done, total: None)
     keys = [structure_hash(atoms) for atoms in structures]
     with cache.opened() as (known, keep):
         found = {key: known[key] for key in keys if key in known}
-        todo = [k for k, key in enumerate(keys) if key not in found and keys.index(key) == k]
+        todo = {key: atoms for key, atoms in zip(keys, structures, strict=True) if key not in found}
         tell(len(found), len(structures))
 
-        def finished(number: int, result: RelaxResult) -> None:
-            key = keys[todo[number]]
-            found[key] = {"structure": key, **record_of(result, settings, calculator)}
-            if result.error is None:
-                keep(found[key])
+        def finished(record: dict[str, Any]) -> None:
+            found[record["structure"]] = record
+            if not record.get("error"):
+                keep(record)
             tell(len(found), len(structures))
 
-        relax_together([structures[k] for k in todo], calculator, settings, finished)
+        (relaxer or partial(_relax_here, calculator=calculator, settings=settings))(todo, finished)
     return [found[key] for key in keys]
+
+
+def _relax_here(
+    todo: dict[str, Atoms], finished: Callable[[dict[str, Any]], None], calculator: Any, settings: dict[str, Any]
+) -> None:
+    keys = list(todo)
+
+    def told(number: int, result: RelaxResult) -> None:
+        record = {"structure": keys[number], **record_of(result, settings, calculator)}
+        finished({**record, "error": True} if result.error is not None else record)
+
+    relax_together(list(todo.values()), calculator, settings, told)

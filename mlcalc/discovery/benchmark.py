@@ -24,6 +24,7 @@ from mlcalc.discovery._benchmark_judge import BenchmarkSettings, Hull, Judge, So
 from mlcalc.discovery._benchmark_work import Draw, Proposed, Worked, generate, relax_all, seconds
 from mlcalc.discovery.novelty import KnownCrystals
 from mlcalc.discovery.records import Journal, claim_folder
+from mlcalc.discovery.stability import StabilityModel
 from mlcalc.errors import WorkflowError
 from mlcalc.generators import Constraints
 from mlcalc.records import Record, describe_calculator, structure_hash
@@ -140,7 +141,8 @@ def run_benchmark(
     }
     deciding = {key: value for key, value in asdict(settings).items() if key not in _MAY_CHANGE}
     claim_folder(folder, {"settings": deciding, "description": identity})
-    judge = Judge(training, KnownCrystals(training if reference is None else reference), targets, hull, settings)
+    known = KnownCrystals(training if reference is None else reference)
+    judge = Judge(training, known, targets, hull, settings, StabilityModel.load())
     tell = progress or (lambda name, done, total: None)
     rows = []
     everyone: dict[str, Draw | Free] = {**sources, TRAINING: from_list(training, settings, shuffle=True)}

@@ -13,8 +13,9 @@ from typing import Any
 import ase.io.jsonio
 from ase import Atoms
 
-from mlcalc.discovery._campaign_database import check_shared, write_shared
+from mlcalc.discovery._campaign_database import check_shared, write_database, write_shared
 from mlcalc.discovery._campaign_page import write_page
+from mlcalc.discovery._campaign_ranking import energy_scores, likelihood_scores, ranked_records, stability_scores
 from mlcalc.discovery._campaign_result import CampaignResult, Gathered
 from mlcalc.discovery._campaign_settings import CampaignSettings
 from mlcalc.discovery._campaign_summary import summarise, write_files
@@ -48,13 +49,13 @@ def run_campaign(
     progress: Progress | None = None,
     command: str | None = None,
 ) -> CampaignResult:
-    """Judge candidates: distances, uniqueness, relaxation, hull, novelty, vibrations, dynamics, free energies.
+    """Judge candidates: distances, uniqueness, ranking, relaxation, hull, novelty, vibrations, dynamics, free energies.
 
-    Every candidate is relaxed with its symmetry kept, then displaced a little and relaxed without. Energies above the
-    hull are those of one potential among references relaxed with the same one. The lowest crystals get phonons at Γ
-    (an imaginary mode is followed once), the lowest of these phonons in a supercell, short dynamics and, if asked for,
-    a quasi-harmonic free energy. Nothing is dropped in silence: who does not go on is counted at its stage, with the
-    reason.
+    Every candidate, or the best by a score, is relaxed with its symmetry kept, then displaced a little and relaxed
+    without. Energies above the hull are those of one potential among references relaxed with the same one. The lowest
+    crystals get phonons at Γ (an imaginary mode is followed once), the lowest of these phonons in a supercell, short
+    dynamics and, if asked for, a quasi-harmonic free energy. Nothing is dropped in silence: who does not go on is
+    counted at its stage, with the reason.
 
     The folder holds ``campaign.json`` (what the campaign is), ``candidates.extxyz``, ``records/`` (append-only JSON
     lines, one a candidate and stage), ``campaign.db`` (an ASE database made of them), ``ranked.extxyz``,
@@ -73,16 +74,17 @@ def run_campaign(
         description: what the campaign is (JSON-ready); must be the same when it goes on.
         workers: processes; 1 works in this one.
         executor: any ``concurrent.futures.Executor`` of single-threaded workers instead, which see the same files;
-            ``parsl_executor`` makes one of batch jobs. References are relaxed here.
+            ``parsl_executor`` makes one of batch jobs.
         database: of a server, as ``ase.db.connect`` takes it, to get the rows of ``campaign.db`` too, with a key
             ``campaign``; needs ase-db-backends.
         progress: see ``Progress``.
         command: that goes on with the campaign, for its page.
 
     Raises:
-        WorkflowError: the folder holds another campaign or is in use, a worker cannot do its shard, or the disk is
-            full.
+        WorkflowError: the folder holds another campaign or is in use, candidates cannot be ranked as asked, a worker
+            cannot do its shard, the disk is full, or another process has locked ``campaign.db``.
         GeneratorError: the generator could not make the candidates.
+        ModelFileError: the weights of the learned stability score cannot be read.
 
     Warns:
         WorkflowWarning: the database could not be written; the campaign is whole on disk.
@@ -99,19 +101,28 @@ def run_campaign(
         run.read(candidates)
         run.check_distances()
         run.find_duplicates()
+        # The energy of a candidate says something beside references only; else they can wait.
+        phases = run.references(elements, references) if settings.rank == "energy" else None
+        run.rank(phases)
         run.relax()
-        phases = run.references(elements, references)
+        phases = phases or run.references(elements, references)
         run.vibrate(phases)
         run.vibrate_on_mesh(phases)
         run.move(phases)
         run.heat()
         result = summarise(run.gathered(), phases, settings)
-        write_files(folder, result, run.gathered(), description or {})
+        write_files(folder, result, description or {})
         write_page(folder, result, run.gathered(), run.origins, description or {}, command)
+        write_database(folder / "campaign.db", result, run.gathered())
         if database is not None:
             name = hashlib.sha256((folder / "campaign.json").read_bytes()).hexdigest()[:16]
             write_shared(database, result, run.gathered(), f"c{name}")
         return result
+
+
+def reference_index(key: str) -> int:
+    """Return the index of a reference's record: of its structure, and negative, so that no candidate has it."""
+    return -2 - int(key[:12], 16)
 
 
 @dataclass
@@ -197,11 +208,30 @@ class _Run:
             if index not in self.of(stage):
                 self.keep({"stage": stage, "index": index, **told})
 
+    def rank(self, phases: References | None) -> None:
+        """Put aside all but the best by a score that needs no relaxation; all at once, since it is a comparison."""
+        stage, by = "ranking", self.settings.rank
+        candidates = self.passed("uniqueness")
+        if by is None or all(index in self.of(stage) for index in candidates):
+            return
+        if by == "energy":
+            assert phases is not None
+            self.work("single points", [(i, self.pool[i], {}) for i in candidates])
+            scores = energy_scores(self.pool, self.of("single points"), phases)
+        elif by == "likelihood":
+            scores = likelihood_scores(self.pool, self.origins, candidates)
+        else:
+            scores = stability_scores(self.pool, candidates)
+        for record in ranked_records(by, scores, candidates, self.settings.best):
+            if record["index"] not in self.of(stage):
+                self.keep({"stage": stage, **record})
+
     def relax(self) -> None:
-        self.work("relaxation with symmetry", [(i, self.pool[i], {}) for i in self.passed("uniqueness")])
+        chosen = self.passed("uniqueness" if self.settings.rank is None else "ranking")
+        self.work("relaxation with symmetry", [(i, self.pool[i], {}) for i in chosen])
         legs = self.of("relaxation with symmetry")
         items: list[Item] = []
-        for index in self.passed("uniqueness"):
+        for index in chosen:
             # Where the symmetry could not be kept, the candidate itself is released.
             given = legs[index]
             start = ase.io.jsonio.decode(given["atoms"]) if given["status"] == "ok" else self.pool[index]
@@ -211,14 +241,32 @@ class _Run:
     def references(
         self, elements: tuple[str, ...], more: Callable[[], Iterable[ReferenceStructure]] | None
     ) -> References:
-        stage = "references"
+        stage, settings = "references", self.settings.references()
+        options = {**self.settings.flat(), **vars(settings), "folder": str(self.folder)}
+
+        def relax(todo: dict[str, Atoms], finished: Callable[[dict[str, Any]], None]) -> None:
+            """Have the crew relax them; the folder holds what a killed call did and did not hand to the cache."""
+            keys = {reference_index(key): key for key in todo}
+
+            def told(record: dict[str, Any]) -> None:
+                if "structure" not in record:  # it took its worker along: nothing to tell other campaigns either
+                    record = {**record, "error": True, "structure": keys[record["index"]]}
+                finished(record)
+
+            done = {index: record for index, record in self.of(stage).items() if not record.get("error")}
+            for index in keys.keys() & done.keys():
+                told(done[index])
+            left = [(index, todo[key], {"structure": key}) for index, key in keys.items() if index not in done]
+            self.crew.run(stage, left, options, told)
+
         return make_references(
             elements,
             self.crew.calculator,
             list(more()) if more is not None else [],
-            settings=self.settings.references(),
+            settings=settings,
             folder=self.folder / "references",
             progress=lambda done, total: self.tell(stage, done, total),
+            relaxer=relax,
         )
 
     def choose(self, stage: str, phases: References, among: list[int], count: int, limit: float | None) -> list[int]:

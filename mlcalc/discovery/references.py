@@ -12,7 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from mlcalc.crystals.io import read_crystals
-from mlcalc.discovery._reference_cache import ReferenceCache, relax_cached
+from mlcalc.discovery._reference_cache import ReferenceCache, Relaxer, relax_cached
 from mlcalc.discovery.hull import Hull, Phase
 from mlcalc.discovery.identity import EnergyScale, energy_scale
 from mlcalc.discovery.prototypes import decorated_prototypes
@@ -196,6 +196,7 @@ def make_references(
     settings: ReferenceSettings | None = None,
     folder: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    relaxer: Relaxer | None = None,
 ) -> References:
     """Relax the prototypes of a chemical system, and further structures, with one calculator.
 
@@ -210,6 +211,7 @@ def make_references(
         settings: how; defaults if None.
         folder: for the cache of a calculator without known weights; None keeps none.
         progress: called with (done, total).
+        relaxer: whoever relaxes what the cache does not know; None does it here, with ``calculator``.
 
     Raises:
         WorkflowError: no elements, or structures with others.
@@ -226,7 +228,7 @@ def make_references(
                 f"reference {item.name} holds {', '.join(sorted(outside))}: not in {'-'.join(elements)}"
             )
     cache = ReferenceCache.of(calculator, settings, None if folder is None else Path(folder))
-    records = relax_cached([item.atoms for item in offered], calculator, vars(settings), cache, progress)
+    records = relax_cached([item.atoms for item in offered], calculator, vars(settings), cache, progress, relaxer)
     phases: list[ReferencePhase] = []
     counts: dict[str, SourceCount] = {}
     for item, record in zip(offered, records, strict=True):
