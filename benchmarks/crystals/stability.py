@@ -67,8 +67,13 @@ def of_known(crystal: LabelledCrystal) -> LabelledStructures:
     return LabelledStructures(crystal.atoms, (), labels)
 
 
-def of_record(record: dict[str, Any], weight: int) -> LabelledStructures:
-    labels = (record["formation_energy_per_atom"], record["e_above_hull"])
+def of_record(record: dict[str, Any], weight: int, hulls: Hulls) -> LabelledStructures:
+    """Return a labelled crystal; how far it is above a hull is known only where the hull has a compound of its system.
+
+    A crystal below the hull is taken to lie on it, as known ones do: how far below is a matter of what the hull lacks.
+    """
+    above = max(record["e_above_hull"], 0.0) if hulls.covers(record["atoms"]) else float("nan")
+    labels = (record["formation_energy_per_atom"], above)
     return LabelledStructures(record["atoms"], (record["relaxed"],), labels, weight)
 
 
@@ -89,8 +94,9 @@ def comparison(predicted: Sequence[float | None], true: Sequence[float]) -> dict
 
 
 def figures(model: StabilityModel, known: list[LabelledCrystal], made: list[dict[str, Any]], hulls: Hulls) -> Any:
-    """Return what each score says of held-out crystals, by source."""
+    """Return what each score says of held-out crystals, by source; of generated ones, in systems of the hull."""
     found: dict[str, Any] = {}
+    made = [r for r in made if hulls.covers(r["atoms"])]
     groups = {source: [r for r in made if r["source"] == source] for source in sorted({r["source"] for r in made})}
     for name, rows in {**groups, "all generated": made}.items():
         if len(rows) < 3:
@@ -130,11 +136,12 @@ def main() -> None:
     asked = conditions_of([c.atoms for c in known], BENCHMARK, BenchmarkSettings(seed=0))
     benchmark = {"-".join(c.elements) for c in asked}
     made = read_labels(arguments.labels)
+    hulls, _ = published_hulls(read_published(arguments.data / "mp_formation_energies.jsonl.gz"))
     parts: dict[str, list[LabelledStructures]] = {"training": [], "validation": [], "test": []}
     for crystal in known:
         parts[part(system(crystal.atoms), benchmark)].append(of_known(crystal))
     for record in made:
-        parts[part(system(record["atoms"]), benchmark)].append(of_record(record, arguments.weight))
+        parts[part(system(record["atoms"]), benchmark)].append(of_record(record, arguments.weight, hulls))
     print(
         f"{len(known)} known crystals, {len(made)} generated; { ({k: len(v) for k, v in parts.items()}) }", flush=True
     )
@@ -159,7 +166,6 @@ def main() -> None:
     model = StabilityModel.load(arguments.weights)
     held_known = [c for c in known if part(system(c.atoms), benchmark) == "test"]
     held_made = [r for r in made if part(system(r["atoms"]), benchmark) == "test"]
-    hulls, _ = published_hulls(read_published(arguments.data / "mp_formation_energies.jsonl.gz"))
     found = figures(model, held_known, held_made, hulls)
     start = time.perf_counter()
     model.predict([c.atoms for c in held_known])

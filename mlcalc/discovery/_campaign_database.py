@@ -27,16 +27,16 @@ from mlcalc.workflows import WorkflowWarning
 LOCK_WAIT_S = 30.0
 
 
-def write_database(path: Path, result: CampaignResult, gathered: Gathered, wait_s: float = LOCK_WAIT_S) -> None:
+def write_database(path: Path, result: CampaignResult, gathered: Gathered) -> None:
     """Make the database anew from the records; a row a candidate, whatever became of it.
 
     One that another process writes to is not replaced under its hands, where what it writes would be lost.
 
     Raises:
-        WorkflowError: another process has locked the database for longer than ``wait_s``.
+        WorkflowError: another process has locked the database for longer than ``LOCK_WAIT_S``.
     """
     with (
-        _locked(path, wait_s),
+        _locked(path, LOCK_WAIT_S),
         atomic_path(path) as temporary,
         ase.db.connect(temporary, type="db", use_lock_file=False) as database,
     ):

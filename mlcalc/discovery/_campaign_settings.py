@@ -73,7 +73,8 @@ class CampaignSettings:
             raise WorkflowError(f"rank {self.rank!r}: candidates are ranked by {', '.join(RANKINGS)}")
         if self.rank is None and self.relax_best is not None:
             raise WorkflowError(f"relax_best needs rank, what the best are by: {', '.join(RANKINGS)}")
-        if self.relax_best is not None and not (0 < self.relax_best < 1 or self.relax_best == int(self.relax_best) > 0):
+        best = self.relax_best
+        if best is not None and not (0 < best < 1 or (best >= 1 and float(best).is_integer())):
             raise WorkflowError(f"relax_best {self.relax_best!r}: give a share between 0 and 1, or a whole number")
         if self.md_engine not in ("ase", "lammps"):
             raise WorkflowError(f"md_engine {self.md_engine!r}: dynamics run in ase or lammps")

@@ -31,13 +31,19 @@ def killed(folder: Path, stage: str, number: int, workers: int) -> None:
 
 
 def test_killed_anywhere_it_goes_on(tmp_path: Path, whole: tuple[Path, CampaignResult]) -> None:
-    for stage, number in (("relaxation", 15), ("phonons", 2), ("phonons on a mesh", 2), ("dynamics", 10)):
+    for stage, number in (
+        ("relaxation", 15),
+        ("references", 30),
+        ("phonons", 2),
+        ("phonons on a mesh", 2),
+        ("dynamics", 10),
+    ):
         killed(tmp_path, stage, number, 1)
     # Of the last record half a line is left.
     with (tmp_path / "records" / "main.jsonl").open("ab") as file:
         file.write(b'{"stage": "dynamics", "ind')
     before = counts(tmp_path)
-    assert {stage for stage, _ in before} >= {"relaxation", "phonons", "phonons on a mesh"}
+    assert {stage for stage, _ in before} >= {"relaxation", "references", "phonons", "phonons on a mesh"}
     MortalEMT.calls.clear()
     campaign(tmp_path)
     assert set(MortalEMT.calls) == {"dynamics"}
@@ -51,8 +57,12 @@ def test_killed_anywhere_it_goes_on(tmp_path: Path, whole: tuple[Path, CampaignR
 
 
 def test_killed_with_its_workers_it_goes_on(tmp_path: Path, whole: tuple[Path, CampaignResult]) -> None:
-    for stage, number in (("relaxation", 2), ("phonons", 1)):
+    for stage, number in (("relaxation", 2), ("references", 2), ("phonons", 1)):
         killed(tmp_path, stage, number, 2)
+        if stage == "references":  # relaxed by the workers, and on disk whether the cache has them or not
+            relaxed = [file.name for file in (tmp_path / "records").glob("references-*.jsonl")]
+            assert sum(name == "references" for name, _ in counts(tmp_path)) >= 2
+            assert relaxed
     # Half a line of a worker's, too.
     part = next(path for path in (tmp_path / "records").glob("*.jsonl") if path.name != "main.jsonl")
     with part.open("ab") as file:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
 from ase.calculators.emt import EMT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _campaign_script import SETTINGS, FragileEMT, RaisingEMT, campaign, counts
 
-from mlcalc.discovery import CampaignSettings
+from mlcalc.discovery import CampaignSettings, ReferenceStructure, run_campaign
 from mlcalc.errors import WorkflowError
+from mlcalc.generators import Candidate, Provenance
 
 SHORT = CampaignSettings(**{**vars(SETTINGS), "phonons": 0, "mesh_phonons": 0, "dynamics": 0})
 
@@ -41,6 +44,21 @@ def test_who_takes_a_worker_along_is_found(tmp_path: Path) -> None:
     stages = {stage.name: stage for stage in result.stages}
     assert stages["relaxation"].failures == {"worker died": [3]}
     assert stages["relaxation"].passed == stages["relaxation"].entered - 1
+
+
+def test_a_reference_that_takes_a_worker_along_is_found(tmp_path: Path) -> None:
+    def one() -> Iterator[Candidate]:
+        yield Candidate(bulk("Cu", a=3.6), Provenance("hand"))
+
+    pair = ReferenceStructure("hexagonal", "by hand", bulk("Cu", "hcp", a=2.55, c=4.2))
+    for _ in range(2):  # the second time from the records
+        result = run_campaign(
+            one, FragileEMT, tmp_path, elements=("Cu",), settings=SHORT, workers=2, references=lambda: [pair]
+        )
+        own = {source.source: source for source in result.references.sources}["by hand"]
+        assert (own.offered, own.relaxed, own.failures) == (1, 0, {"worker died": ["hexagonal"]})
+        assert result.references.missing == ()
+    assert set(counts(tmp_path).values()) == {1}
 
 
 def test_a_calculator_that_raises_is_counted(tmp_path: Path) -> None:
