@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.data.colors import jmol_colors
 from markupsafe import Markup
+from pymatgen.core import Element
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
@@ -78,12 +79,13 @@ def _cell(atoms: Atoms) -> dict[str, Any]:
 
 
 def element_looks(elements: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return colour (Jmol's) and covalent radius (Å) by element."""
+    """Return colour (Jmol's), covalent radius (Å), and whether it is a metal, by element."""
     looks = {}
     for element in elements:
         number = atomic_numbers[element]
         red, green, blue = (round(255 * value) for value in jmol_colors[number])
-        looks[element] = {"colour": [red, green, blue], "radius": round(float(covalent_radii[number]), 3)}
+        radius = round(float(covalent_radii[number]), 3)
+        looks[element] = {"colour": [red, green, blue], "radius": radius, "metal": bool(Element(element).is_metal)}
     return looks
 
 

@@ -306,6 +306,20 @@ def test_names_from_files_are_words_only(browser: Browser, cu_au: Campaign) -> N
         assert words.count(EVIL) >= 4  # what was asked, generators, the candidate, the reference it is known as
 
 
+def test_metals_of_an_oxide_are_not_joined(browser: Browser, cu_au: Campaign, tmp_path: Path) -> None:
+    folder, result = cu_au
+    oxide = bulk("OLi2", "fluorite", a=4.62)  # lithium is 2.31 Å from lithium, 2.00 Å from oxygen
+    assert len(neighbor_list("i", oxide, natural_cutoffs(oxide, mult=1.2))) > 16
+    shown = replace(result, ranked=(replace(result.ranked[0], atoms=oxide),))
+    write_page(tmp_path, shown, *gathered(folder), {}, None)
+    with Visit(browser, tmp_path) as page:
+        page.click("#crystal-1 button.open")
+        panel = page.locator("#more-1")
+        panel.get_by_role("button", name="Cell as relaxed").click()
+        # Eight lithiums around the oxygen, four oxygens around each of two lithiums.
+        assert panel.locator("canvas").get_attribute("data-bonds") == "16"
+
+
 def test_bands_are_shown_where_they_are(browser: Browser, cu_au: Campaign, tmp_path: Path) -> None:
     folder, result = cu_au
     drawn = tmp_path / "phonons" / f"{result.ranked[1].index:05d}" / "bands.png"

@@ -17,9 +17,11 @@ function* grid(low, high) {
     for (let y = low[1]; y <= high[1]; y++) for (let z = low[2]; z <= high[2]; z++) yield [x, y, z];
 }
 
-// Every bond of every atom of one cell, as vectors; periodic images are searched as far as the cell is thin.
+// Every bond of every atom of one cell, as vectors; periodic images are searched as far as the cell is thin. Beside a
+// nonmetal metals are not joined to each other: their radii are too large for the ions that they are.
 function findBonds(structure, elements) {
   const { cell, symbols, scaled } = structure;
+  const ionic = symbols.some((s) => !elements[s].metal);
   const reach = 2 * BOND * Math.max(...symbols.map((s) => elements[s].radius));
   const volume = Math.abs(dot(cell[0], cross(cell[1], cell[2])));
   const images = [0, 1, 2].map((k) => {
@@ -31,6 +33,7 @@ function findBonds(structure, elements) {
   return places.map((from, i) => {
     const found = [];
     places.forEach((to, j) => {
+      if (ionic && elements[symbols[i]].metal && elements[symbols[j]].metal) return;
       const limit = BOND * (elements[symbols[i]].radius + elements[symbols[j]].radius);
       const apart = plus(to, from, -1);
       for (const shift of shifts) {
