@@ -52,7 +52,7 @@ setup(
     packages=[*find_packages(include=["mlcalc", "mlcalc.*"]), "mlcalc.lammps.plugin"],
     package_dir={"mlcalc.lammps.plugin": "lammps_plugin"},
     package_data={
-        "mlcalc.discovery": ["page/*", "templates/*"],
+        "mlcalc.discovery": ["page/*", "templates/*", "weights/*"],
         "mlcalc.foundation": ["licences/*"],
         "mlcalc.generators": ["weights/*"],
         "mlcalc.ops": ["csrc/*"],

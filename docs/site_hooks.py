@@ -27,6 +27,7 @@ SITE = (
     "lammps_plugin/README.md",
     "mlcalc/zoo/weights/*.md",
     "mlcalc/generators/weights/*.md",
+    "mlcalc/discovery/weights/*.md",
 )
 API = (
     "mlcalc",

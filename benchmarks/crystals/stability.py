@@ -102,7 +102,7 @@ def figures(model: StabilityModel, known: list[LabelledCrystal], made: list[dict
         if len(rows) < 3:
             continue
         values = model.predict([r["atoms"] for r in rows])
-        true = [r["e_above_hull"] for r in rows]
+        true = [max(r["e_above_hull"], 0.0) for r in rows]
         heights = [
             hulls.above(r["atoms"], value) if np.isfinite(value) else None
             for r, value in zip(rows, values[:, 0], strict=True)
