@@ -68,6 +68,7 @@ COMMITTEE = "tests/lammps/test_lammps_committee.py"
 BLOCKS = "tests/lammps/test_lammps_blocks.py"
 DEVIATION = "deviations.values[i] = energy_scale * std::sqrt(square)"
 HALO = "tests/lammps/test_halo.py"
+RANKING = "tests/discovery/test_campaign_ranking.py"
 LIKELIHOOD = "tests/generators/test_wyckoff_likelihood.py"
 PHASE_OF_ENERGY = "Phase(p.name, p.formula, p.energy_ev_per_atom)"
 FAULTS = (
@@ -99,6 +100,28 @@ FAULTS = (
         replace(
             "mlcalc/discovery/_shards.py", '(Path(folder) / OWNER).read_text(encoding="utf-8") != owner', "not folder"
         ),
+    ),
+    Fault(
+        "candidates ranked by energy at a pressure",
+        f"{RANKING}::test_at_a_pressure_candidates_are_ranked_by_enthalpy",
+        replace("mlcalc/discovery/_campaign_stages.py", "point.energy_ev + work", "point.energy_ev"),
+    ),
+    Fault(
+        "likelihood of whole cells, small ones first",
+        f"{RANKING}::test_likelihood_counts_by_atom_and_wants_all_to_have_one",
+        replace("mlcalc/discovery/_ranking.py", "-log_probability / n_atoms", "-log_probability"),
+    ),
+    Fault(
+        "a last neighbour that counts, whichever of several it is",
+        "tests/discovery/test_stability.py::test_only_the_crystal_matters",
+        replace(
+            "mlcalc/discovery/_stability_network.py", "1.0 - (distances / distances[:, -1:]) ** _POWER", "distances**0"
+        ),
+    ),
+    Fault(
+        "database replaced while another process writes to it",
+        "tests/discovery/test_campaign_lock.py::test_a_locked_database_is_waited_for_then_named_and_nothing_is_lost",
+        replace("mlcalc/discovery/_campaign_database.py", '"BEGIN IMMEDIATE"', '"SELECT 1"'),
     ),
     Fault(
         "density of free coordinates without its norm",

@@ -86,13 +86,13 @@ def main() -> None:
         "On chemical systems that were not in training: those of the benchmark of generators and a part of the",
         "others, drawn by name. What is predicted is the energy above the hull, meV/atom, that SevenNet-0 relaxes a",
         "crystal to in at most 40 steps, on the scale of the Materials Project, or zero below it; of known crystals,",
-        "what is published. Generated crystals count where the hull has a compound of their system. Metastable: at most",
-        "100 meV/atom above the hull, of all and of the third with the lowest scores.",
+        "what is published. Generated crystals count where the hull has a compound of their system. Metastable: at",
+        "most 100 meV/atom above the hull, of all and of the third with the lowest scores.",
         "",
         *table(figures),
         "",
-        f"Formation energy: mean error {1000 * energies['mae']:.0f} meV/atom for {energies['crystals']:.0f} known "
-        f"crystals as published, {1000 * generated['mae']:.0f} for {generated['crystals']:.0f} generated ones as drawn.",
+        f"Formation energy: mean error {1000 * energies['mae']:.0f} meV/atom for {energies['crystals']:.0f} known ones "
+        f"as published, {1000 * generated['mae']:.0f} for {generated['crystals']:.0f} generated ones as drawn.",
         "",
         "## Limits",
         "",
