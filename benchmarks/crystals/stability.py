@@ -29,7 +29,7 @@ from mlcalc.discovery._benchmark_hull import Hulls, published_hulls
 from mlcalc.discovery.benchmark import BenchmarkSettings, conditions_of
 from mlcalc.discovery.formation import read_published
 from mlcalc.discovery.stability import StabilityModel
-from mlcalc.discovery.stability_training import LabelledStructures, StabilityTrainer, StabilityTrainingSettings
+from mlcalc.discovery.stability_training import LabelledStructures, StabilityFit, StabilityTrainingSettings
 from mlcalc.records import write_json
 
 # Chemical systems kept apart: of the benchmark of generators, and parts of a hundred of the others.
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="of mp_crystals_train and mp_formation_energies")
     parser.add_argument("--labels", type=Path, required=True, help="labels.jsonl of stability_labels.py")
     parser.add_argument("--out", type=Path, default=Path("stability"))
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--weight", type=int, default=2, help="times that a generated crystal is seen in an epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--weights", type=Path, help="only print what these weights are worth")
@@ -146,23 +146,24 @@ def main() -> None:
         f"{len(known)} known crystals, {len(made)} generated; { ({k: len(v) for k, v in parts.items()}) }", flush=True
     )
     if arguments.weights is None:
-        facts = {
-            "name": "stability",
-            "licence": "CC-BY-4.0",
-            "training_data": "mp_crystals_train (Materials Project, CC-BY-4.0), and crystals of the generators "
-            "wyckoff, substitution and random relaxed with SevenNet-0",
-            "generated": sum(part(system(r["atoms"]), benchmark) == "training" for r in made),
-        }
-        trainer = StabilityTrainer(
+        settings = StabilityTrainingSettings(
+            data=("mp_crystals_train.jsonl.gz", arguments.labels.name),
+            out=str(arguments.out),
+            epochs=arguments.epochs,
+            training_data="mp_crystals_train (Materials Project, CC-BY-4.0), and crystals of the generators wyckoff, "
+            "substitution and random relaxed with SevenNet-0",
+            licence="CC-BY-4.0",
+        )
+        generated = sum(part(system(r["atoms"]), benchmark) == "training" for r in made)
+        fit = StabilityFit(
             parts["training"],
             parts["validation"],
-            arguments.out,
-            StabilityTrainingSettings(epochs=arguments.epochs),
+            settings,
             report=lambda row: print({k: round(v, 5) for k, v in row.items()}, flush=True),
-            facts=facts,
+            more={"generated": generated},
         )
-        trainer.run()
-        arguments.weights = trainer.weights_file
+        fit.run()
+        arguments.weights = fit.weights_file
     model = StabilityModel.load(arguments.weights)
     held_known = [c for c in known if part(system(c.atoms), benchmark) == "test"]
     held_made = [r for r in made if part(system(r["atoms"]), benchmark) == "test"]

@@ -76,7 +76,7 @@ def main() -> None:
         f"| licence | {facts['licence']} |",
         f"| crystals | {facts['crystals']['training']} for training, {facts['generated']} of them generated; "
         f"{facts['crystals']['validation']} for validation; split by chemical system |",
-        f"| best epoch | {facts['epoch']} of {facts['epochs']} so far, {facts['settings']['epochs']} planned |",
+        f"| best epoch | {facts['epoch']}, of {facts['epochs'][0]}; the plan was {facts['epochs'][1]} |",
         f"| training | {facts['hours']:.2f} h on one thread of a busy machine, torch {facts['torch']} |",
         f"| time | {figures['ms_per_crystal']:.1f} ms a crystal, neighbours included, on one busy thread |",
         f"| elements | {' '.join(model.network.elements)} |",
@@ -107,7 +107,7 @@ def main() -> None:
         "python benchmarks/crystals/stability_labels.py --data $MLCALC_DATA/crystals --blocks "
         f"{arguments.blocks} --out labels",
         "python benchmarks/crystals/stability.py --data $MLCALC_DATA/crystals --labels labels/labels.jsonl "
-        f"--epochs {facts['settings']['epochs']} --out stability",
+        f"--epochs {facts['epochs'][1]} --out stability",
         "```",
         "",
         "This card was written by `benchmarks/crystals/stability_card.py`.",

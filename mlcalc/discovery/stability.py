@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +14,10 @@ from numpy.typing import NDArray
 
 from mlcalc.discovery._stability_graph import Crystals, neighbourhoods
 from mlcalc.discovery._stability_network import OUTPUTS, StabilityNetwork, StabilityNetworkSettings
-from mlcalc.errors import CrystalError, ModelFileError
-from mlcalc.files import write_atomic
+from mlcalc.errors import CrystalError
+from mlcalc.generators._weights import load_state, read_weights, save_weights, weights_hash
 
-_FORMAT = "mlcalc-stability-1"
+NAME = "stability"
 #: Weights that come with mlcalc.
 SHIPPED = Path(__file__).parent / "weights" / "stability.safetensors"
 # Crystals evaluated at once.
@@ -51,27 +49,12 @@ class StabilityModel:
         Raises:
             ModelFileError: missing, damaged, or not such a file.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = SHIPPED if path is None else Path(path)
-        if not path.is_file():
-            raise ModelFileError(f"no weights file {path}")
-        try:
-            with safe_open(path, "pt") as file:
-                document = json.loads((file.metadata() or {}).get("mlcalc", "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-        except (SafetensorError, json.JSONDecodeError) as error:
-            raise ModelFileError(f"{path} is damaged: {error}") from error
-        if document.get("format") != _FORMAT:
-            raise ModelFileError(f"{path} holds no weights of the stability score ({document.get('format')!r})")
+        document, state = read_weights(path, NAME)
         with torch.random.fork_rng(devices=[]):
             network = StabilityNetwork(document["elements"], StabilityNetworkSettings(**document["network"]))
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise ModelFileError(f"{path} is damaged: {error}") from error
-        network.eval()
-        return cls(network, document["facts"], network_hash(network))
+        load_state(network, state, path)
+        return cls(network, document["facts"], weights_hash(_description(network), network.state_dict()))
 
     def predict(self, structures: Sequence[Atoms]) -> NDArray[np.float64]:
         """Return (structures, 2): formation energy and energy above the hull after relaxation, eV per atom.
@@ -98,23 +81,11 @@ class StabilityModel:
         return [None if np.isnan(value) else float(value) for value in self.predict(structures)[:, 1]]
 
 
-def network_hash(network: StabilityNetwork) -> str:
-    """Return a digest of architecture and weights."""
-    digest = hashlib.sha256(json.dumps([network.elements, asdict(network.settings)]).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def save_stability(network: StabilityNetwork, path: str | Path, facts: dict[str, Any]) -> None:
     """Write weights and what they need to be rebuilt."""
-    from safetensors.torch import save
+    elements, settings = _description(network)
+    save_weights(path, NAME, {"elements": elements, "network": settings, "facts": facts}, network.state_dict())
 
-    document = {
-        "format": _FORMAT,
-        "elements": list(network.elements),
-        "network": asdict(network.settings),
-        "facts": facts,
-    }
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(path, save(state, metadata={"mlcalc": json.dumps(document)}))
+
+def _description(network: StabilityNetwork) -> tuple[list[str], dict[str, Any]]:
+    return list(network.elements), asdict(network.settings)

@@ -16,7 +16,7 @@ from mlcalc.discovery._stability_network import StabilityNetwork, StabilityNetwo
 from mlcalc.discovery.stability import SHIPPED, StabilityModel
 from mlcalc.discovery.stability_training import (
     LabelledStructures,
-    StabilityTrainer,
+    StabilityFit,
     StabilityTrainingSettings,
     disturbed,
 )
@@ -103,12 +103,22 @@ def crystals(count: int, seed: int) -> list[LabelledStructures]:
     return found
 
 
-QUICK = StabilityTrainingSettings(SMALL, epochs=12, batch_size=16, learning_rate=2e-2, copies=0, warmup=0.5, ema=0.9)
+def quick(folder: Path) -> StabilityTrainingSettings:
+    return StabilityTrainingSettings(
+        data=("made here",),
+        out=str(folder),
+        network=SMALL,
+        epochs=12,
+        batch_size=16,
+        learning_rate=2e-2,
+        copies=0,
+        ema=0.9,
+    )
 
 
 def test_training_learns_and_resumes_to_the_bit(tmp_path: Path) -> None:
     training, validation = crystals(160, 0), crystals(40, 1)
-    whole = StabilityTrainer(training, validation, tmp_path / "whole", QUICK)
+    whole = StabilityFit(training, validation, quick(tmp_path / "whole"))
     before = torch.get_rng_state()
     whole.run()
     assert torch.equal(before, torch.get_rng_state())
@@ -117,31 +127,31 @@ def test_training_learns_and_resumes_to_the_bit(tmp_path: Path) -> None:
         errors = [row[f"validation_mae_{name}"] for row in whole.history]
         assert min(errors) < 0.35 * scatter
     for _ in range(3):  # killed after 4 epochs, and again
-        StabilityTrainer(training, validation, tmp_path / "killed", QUICK).run(stop_after=4)
-    again = StabilityTrainer(training, validation, tmp_path / "killed", QUICK)
+        StabilityFit(training, validation, quick(tmp_path / "killed")).run(stop_after=4)
+    again = StabilityFit(training, validation, quick(tmp_path / "killed"))
     again.run()
     one, other = (StabilityModel.load(t.weights_file) for t in (whole, again))
     assert one.model_hash == other.model_hash
-    assert one.facts["crystals"] == {"training": 160, "validation": 40}
+    assert one.facts["crystals"] == {"training": 160, "validation": 40, "left_out": 0}
     assert (tmp_path / "killed" / "log.csv").read_text(encoding="utf-8").count("\n") == 1 + len(whole.history)
     with pytest.raises(TrainingError, match="belongs to a run with other settings or data"):
-        StabilityTrainer(training[1:], validation, tmp_path / "killed", QUICK).run()
+        StabilityFit(training[1:], validation, quick(tmp_path / "killed")).run()
 
 
 def test_what_is_not_known_is_left_out_of_the_loss(tmp_path: Path) -> None:
     training = [LabelledStructures(c.given, (), (float("nan"), c.labels[1])) for c in crystals(32, 0)]
-    trainer = StabilityTrainer(training, crystals(8, 1), tmp_path, QUICK)
+    trainer = StabilityFit(training, crystals(8, 1), quick(tmp_path))
     before = trainer.network.readout[-1].weight.detach().clone()
     trainer.run(stop_after=1)
     change = (trainer.network.readout[-1].weight - before).abs().max(dim=1).values
     assert torch.isfinite(change).all()
     assert trainer.history[0]["training_loss"] > 0
     with pytest.raises(TrainingError, match="needs crystals to learn from"):
-        StabilityTrainer([], crystals(8, 1), tmp_path, QUICK)
+        StabilityFit([], crystals(8, 1), quick(tmp_path))
 
 
 def test_disturbed_copies_stay_crystals() -> None:
-    settings = StabilityTrainingSettings(largest_rattle_ang=0.2, largest_strain=0.1)
+    settings = StabilityTrainingSettings(data=("none",), largest_rattle_ang=0.2, largest_strain=0.1)
     rng = np.random.default_rng(0)
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
     changes, moves = [], []
@@ -178,5 +188,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         StabilityModel.load(tmp_path / "broken.safetensors")
     from mlcalc.generators.wyckoff import SHIPPED as GENERATOR
 
-    with pytest.raises(ModelFileError, match="holds no weights of the stability score"):
+    with pytest.raises(ModelFileError, match="holds no weights of the generator `stability`"):
         StabilityModel.load(GENERATOR)
