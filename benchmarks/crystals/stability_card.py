@@ -20,11 +20,10 @@ SOURCES = {
     "known": "`substitution`, known crystals",
     "random": "`random`",
     "all generated": "all of these",
-    "known crystals": "known crystals, as published",
 }
 SCORES = {
     "stability": "stability score",
-    "formation energy and published hull": "its formation energy, less a published hull",
+    "predicted energy above the published hull": "its energies, above the published hull",
     "energy of the cell as it is": "SevenNet-0, cell as it is",
 }
 
@@ -63,8 +62,8 @@ def main() -> None:
     lines = [
         "# Weights of the stability score",
         "",
-        "A small graph network that predicts, from a crystal as it is, the energies that it relaxes to; described in",
-        "[crystal search](../../../docs/discovery.md#the-learned-stability-score).",
+        "A small graph network that predicts, from a crystal as it is, the formation energy that it relaxes to; described",
+        "in [crystal search](../../../docs/discovery.md#the-learned-stability-score).",
         "",
         "| | |",
         "|---|---|",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -21,8 +21,8 @@ from mlcalc.discovery.formation import (
     fit_corrections,
     read_published,
 )
-from mlcalc.discovery.hull import Hull, Phase
-from mlcalc.discovery.identity import EnergyScale, energy_scale
+from mlcalc.discovery.hull import Hulls, Phase
+from mlcalc.discovery.identity import energy_scale
 from mlcalc.errors import WorkflowError
 from mlcalc.records import Record
 
@@ -30,40 +30,6 @@ from mlcalc.records import Record
 _OUTLIER = 4.0
 # Published entries, drawn at random, whose stated energy above the hull is compared with that above the file's.
 _COMPARED = 500
-
-
-class Hulls:
-    """Hulls of many chemical systems of one set of phases, each made when it is first asked for.
-
-    Args:
-        phases: of any elements.
-        scale: of their energies.
-    """
-
-    def __init__(self, phases: Iterable[Phase], scale: EnergyScale) -> None:
-        self.scale = scale
-        self._by_system: dict[frozenset[str], list[Phase]] = {}
-        for phase in phases:
-            self._by_system.setdefault(frozenset(Formula(phase.formula).count()), []).append(phase)
-        self._made: dict[frozenset[str], Hull] = {}
-
-    def of(self, what: str | Atoms) -> Hull:
-        """Return the hull of the chemical system of a formula or structure."""
-        formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)
-        system = frozenset(formula.count())
-        if system not in self._made:
-            parts = [phases for elements, phases in self._by_system.items() if elements <= system]
-            self._made[system] = Hull([phase for phases in parts for phase in phases], self.scale)
-        return self._made[system]
-
-    def covers(self, what: str | Atoms) -> bool:
-        """Return whether there is a phase of exactly these elements."""
-        formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)
-        return frozenset(formula.count()) in self._by_system
-
-    def above(self, what: str | Atoms, energy_ev_per_atom: float) -> float | None:
-        """Return how far an energy lies above the hull, eV per atom; None where an element has no reference."""
-        return self.of(what).energy_above_hull(what, energy_ev_per_atom, self.scale)
 
 
 @dataclass(frozen=True)

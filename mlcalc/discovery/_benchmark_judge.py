@@ -19,6 +19,7 @@ from mlcalc.discovery._benchmark_statistics import Interval, Profile, share
 from mlcalc.discovery._benchmark_work import Proposed, Worked
 from mlcalc.discovery._ranking import likelihood_score
 from mlcalc.discovery._work import check
+from mlcalc.discovery.hull import Hulls
 from mlcalc.discovery.novelty import KnownCrystals, judge_novelty, structure_of
 from mlcalc.discovery.stability import StabilityModel
 from mlcalc.records import Record
@@ -172,15 +173,21 @@ class Judge:
         likelihoods = [None if p.atoms is None else likelihood_score(p.log_probability, len(p.atoms)) for p in items]
         learnt: list[float | None] = [None] * len(items)
         if self.stability is not None:
-            there = [k for k, p in enumerate(items) if p.atoms is not None]
-            scores = self.stability.above_hull([atoms for p in items if (atoms := p.atoms) is not None])
-            for k, score in zip(there, scores, strict=True):
+            there = [(k, p.atoms) for k, p in enumerate(items) if p.atoms is not None]
+            scores = self.stability.above([atoms for _, atoms in there], self._learnt_hulls)
+            for (k, _), score in zip(there, scores, strict=True):
                 learnt[k] = score
         return {
             "single-point energy above hull": heights,
             "likelihood per atom": likelihoods,
             "learned stability": learnt,
         }
+
+    @cached_property
+    def _learnt_hulls(self) -> Hulls:
+        """Hulls of what the stability score predicts of the training set."""
+        assert self.stability is not None
+        return self.stability.hulls(self.training)
 
     def _share(self, hits: Sequence[bool], groups: Sequence[int]) -> Interval:
         return share(hits, groups, self.settings.resamples, self.settings.seed)

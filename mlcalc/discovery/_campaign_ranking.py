@@ -51,13 +51,14 @@ def likelihood_scores(pool: Sequence[Atoms], origins: Sequence[Provenance], cand
     return {i: likelihood_score(origins[i].log_probability, len(pool[i])) for i in candidates}
 
 
-def stability_scores(pool: Sequence[Atoms], candidates: Sequence[int]) -> Scores:
-    """Return the learned energy above the hull, eV per atom.
+def stability_scores(pool: Sequence[Atoms], candidates: Sequence[int], references: Sequence[Atoms]) -> Scores:
+    """Return predicted energies above the hull of what is predicted of references, as they are; eV per atom.
 
     Raises:
         ModelFileError: the weights cannot be read.
     """
-    found = StabilityModel.load().above_hull([pool[i] for i in candidates])
+    model = StabilityModel.load()
+    found = model.above([pool[i] for i in candidates], model.hulls(references))
     return dict(zip(candidates, found, strict=True))
 
 

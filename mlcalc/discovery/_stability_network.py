@@ -1,4 +1,4 @@
-"""The network of the stability score: a small graph network on nearest neighbours, two numbers a crystal."""
+"""The network of the stability score: a small graph network on nearest neighbours, one number a crystal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from torch.nn.functional import silu, softplus
 from mlcalc.crystals.charges import electronegativity
 from mlcalc.discovery._stability_graph import Crystals
 
-#: What the network says of a crystal, eV per atom.
-OUTPUTS = ("formation_energy_per_atom", "e_above_hull")
 # Basis of distances: in sums of covalent radii, and in Å.
 _RELATIVE, _ABSOLUTE = (0.6, 2.6), (1.0, 6.0)
 # How steeply neighbours lose weight towards the last one.
@@ -45,7 +43,7 @@ class StabilityNetworkSettings:
 
 
 class StabilityNetwork(nn.Module):
-    """Energies of a crystal from elements and distances to nearest neighbours.
+    """Formation energy of a crystal from elements and distances to nearest neighbours.
 
     Messages are gated as in CGCNN (Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), eq. 5), with neighbours
     weighted by 1 − (d/d_last)⁶ instead of a fixed number of them, so that nothing depends on the order of atoms; a
@@ -75,11 +73,11 @@ class StabilityNetwork(nn.Module):
             nn.Dropout(settings.dropout),
             nn.Linear(settings.hidden, settings.hidden),
             nn.SiLU(),
-            nn.Linear(settings.hidden, len(OUTPUTS)),
+            nn.Linear(settings.hidden, 1),
         )
 
     def forward(self, crystals: Crystals) -> Tensor:
-        """Return (crystals, 2): ``OUTPUTS``, eV per atom."""
+        """Return (crystals,) formation energies, eV per atom."""
         species, near = crystals.species, crystals.neighbours
         first = self.embedding(species) + self.described(self.descriptors[species])
         sums = self.radii[species][:, None] + self.radii[species[near]]
@@ -95,7 +93,7 @@ class StabilityNetwork(nn.Module):
         mean = _mean(first, crystals)
         spread = (_mean(first * first, crystals) - mean * mean).clamp(min=0.0).add(1e-6).sqrt()
         out: Tensor = self.readout(torch.cat([_mean(x, crystals), mean, spread], dim=1))
-        return out
+        return out[:, 0]
 
 
 class _Messages(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mlcalc.discovery._work import check
 from mlcalc.discovery.funnel import stored_candidates
 from mlcalc.discovery.novelty import judge_novelty
 from mlcalc.discovery.records import Journal, claim_folder, enough_room
-from mlcalc.discovery.references import References, ReferenceStructure, make_references
+from mlcalc.discovery.references import References, ReferenceStructure, make_references, offered_structures
 from mlcalc.generators import Candidate, Provenance
 from mlcalc.generators.io import Unreadable
 
@@ -97,15 +98,15 @@ def run_campaign(
     with enough_room(folder), Journal(folder / "records" / "main.jsonl") as journal, ExitStack() as stack:
         claim_folder(folder, {"description": description or {}, "settings": settings.flat()})
         crew = stack.enter_context(Crew(factory, journal, workers, executor))
-        run = _Run(folder, settings, crew, progress or (lambda stage, done, total: None))
+        run = _Run(folder, settings, crew, progress or (lambda stage, done, total: None), elements, references)
         run.read(candidates)
         run.check_distances()
         run.find_duplicates()
         # The energy of a candidate says something beside references only; else they can wait.
-        phases = run.references(elements, references) if settings.rank == "energy" else None
+        phases = run.references() if settings.rank == "energy" else None
         run.rank(phases)
         run.relax()
-        phases = phases or run.references(elements, references)
+        phases = phases or run.references()
         run.vibrate(phases)
         run.vibrate_on_mesh(phases)
         run.move(phases)
@@ -133,6 +134,8 @@ class _Run:
     settings: CampaignSettings
     crew: Crew
     tell: Progress
+    elements: tuple[str, ...]
+    more: Callable[[], Iterable[ReferenceStructure]] | None
 
     def __post_init__(self) -> None:
         self.pool: list[Atoms] = []
@@ -221,7 +224,8 @@ class _Run:
         elif by == "likelihood":
             scores = likelihood_scores(self.pool, self.origins, candidates)
         else:
-            scores = stability_scores(self.pool, candidates)
+            offered = offered_structures(self.elements, self.further, self.settings.reference_atoms)
+            scores = stability_scores(self.pool, candidates, [item.atoms for item in offered])
         for record in ranked_records(by, scores, candidates, self.settings.best):
             if record["index"] not in self.of(stage):
                 self.keep({"stage": stage, **record})
@@ -238,9 +242,12 @@ class _Run:
             items.append((index, start, {}))
         self.work("relaxation", items)
 
-    def references(
-        self, elements: tuple[str, ...], more: Callable[[], Iterable[ReferenceStructure]] | None
-    ) -> References:
+    @cached_property
+    def further(self) -> list[ReferenceStructure]:
+        """References beside the prototypes, asked for once: they may come from a server."""
+        return [] if self.more is None else list(self.more())
+
+    def references(self) -> References:
         stage, settings = "references", self.settings.references()
         options = {**self.settings.flat(), **vars(settings), "folder": str(self.folder)}
 
@@ -260,9 +267,9 @@ class _Run:
             self.crew.run(stage, left, options, told)
 
         return make_references(
-            elements,
+            self.elements,
             self.crew.calculator,
-            list(more()) if more is not None else [],
+            self.further,
             settings=settings,
             folder=self.folder / "references",
             progress=lambda done, total: self.tell(stage, done, total),

@@ -160,6 +160,40 @@ class Hull:
             raise WorkflowError(f"energies of two scales: the hull is made of {self.scale}; compared is {scale}")
 
 
+class Hulls:
+    """Hulls of many chemical systems of one set of phases, each made when it is first asked for.
+
+    Args:
+        phases: of any elements.
+        scale: of their energies.
+    """
+
+    def __init__(self, phases: Iterable[Phase], scale: EnergyScale) -> None:
+        self.scale = scale
+        self._by_system: dict[frozenset[str], list[Phase]] = {}
+        for phase in phases:
+            self._by_system.setdefault(frozenset(Formula(phase.formula).count()), []).append(phase)
+        self._made: dict[frozenset[str], Hull] = {}
+
+    def of(self, what: str | Atoms) -> Hull:
+        """Return the hull of the chemical system of a formula or structure."""
+        formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)
+        system = frozenset(formula.count())
+        if system not in self._made:
+            parts = [phases for elements, phases in self._by_system.items() if elements <= system]
+            self._made[system] = Hull([phase for phases in parts for phase in phases], self.scale)
+        return self._made[system]
+
+    def covers(self, what: str | Atoms) -> bool:
+        """Return whether there is a phase of exactly these elements."""
+        formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)
+        return frozenset(formula.count()) in self._by_system
+
+    def above(self, what: str | Atoms, energy_ev_per_atom: float) -> float | None:
+        """Return how far an energy lies above the hull, eV per atom; None where an element has no reference."""
+        return self.of(what).energy_above_hull(what, energy_ev_per_atom, self.scale)
+
+
 def _counts(what: str | Atoms) -> dict[str, int]:
     try:
         formula = what.symbols.formula if isinstance(what, Atoms) else Formula(what)

@@ -188,6 +188,31 @@ def materials_project_structures(elements: Sequence[str], key: str | None = None
         yield ReferenceStructure(f"{formula} {row.material_id}", DATABASE, bare, numbers)
 
 
+def offered_structures(
+    elements: Sequence[str], structures: Iterable[ReferenceStructure] = (), max_atoms: int = 8
+) -> list[ReferenceStructure]:
+    """Return what is to become references: the prototypes of a chemical system, and further structures.
+
+    Args:
+        elements: symbols of the chemical system.
+        structures: further references.
+        max_atoms: of the primitive cell of a prototype.
+
+    Raises:
+        WorkflowError: no elements, or structures with others.
+    """
+    if not elements or len(set(elements)) < len(elements):
+        raise WorkflowError(f"references need the elements of a chemical system, each once; got {list(elements)}")
+    offered = [*prototype_structures(elements, max_atoms), *structures]
+    for item in offered:
+        outside = set(item.atoms.get_chemical_symbols()) - set(elements)
+        if outside:
+            raise WorkflowError(
+                f"reference {item.name} holds {', '.join(sorted(outside))}: not in {'-'.join(elements)}"
+            )
+    return offered
+
+
 def make_references(
     elements: Sequence[str],
     calculator: Any,
@@ -218,15 +243,7 @@ def make_references(
     """
     start = time.perf_counter()
     settings = settings or ReferenceSettings()
-    if not elements or len(set(elements)) < len(elements):
-        raise WorkflowError(f"references need the elements of a chemical system, each once; got {list(elements)}")
-    offered = [*prototype_structures(elements, settings.max_atoms), *structures]
-    for item in offered:
-        outside = set(item.atoms.get_chemical_symbols()) - set(elements)
-        if outside:
-            raise WorkflowError(
-                f"reference {item.name} holds {', '.join(sorted(outside))}: not in {'-'.join(elements)}"
-            )
+    offered = offered_structures(elements, structures, settings.max_atoms)
     cache = ReferenceCache.of(calculator, settings, None if folder is None else Path(folder))
     records = relax_cached([item.atoms for item in offered], calculator, vars(settings), cache, progress, relaxer)
     phases: list[ReferencePhase] = []

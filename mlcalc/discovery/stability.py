@@ -1,4 +1,4 @@
-"""A learned stability score: how far above the hull a crystal would relax, from its structure as it is."""
+"""A learned stability score: how far above the hull a crystal would relax to, from its structure as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlcalc.discovery._stability_graph import Crystals, neighbourhoods
-from mlcalc.discovery._stability_network import OUTPUTS, StabilityNetwork, StabilityNetworkSettings
+from mlcalc.discovery._stability_network import StabilityNetwork, StabilityNetworkSettings
+from mlcalc.discovery.hull import Hulls, Phase
+from mlcalc.discovery.identity import EnergyScale
 from mlcalc.errors import CrystalError
 from mlcalc.generators._weights import load_state, read_weights, save_weights, weights_hash
 
@@ -26,11 +28,10 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class StabilityModel:
-    """Predicts energies of relaxed crystals from structures that are not, without a potential.
+    """Predicts the formation energy of relaxed crystals from structures that are not, without a potential.
 
-    The two numbers are learnt apart: the energy above the hull is not made of the formation energy and a hull. They are
-    a guess on the Materials Project's scale, to choose what is worth a relaxation, and no energies to be compared with
-    those of a potential.
+    Energies above a hull are those above the hull of its own predictions: what it gets wrong about a kind of crystal is
+    wrong on both sides. They are a guess, to choose what is worth a relaxation, and of a scale of their own.
 
     Attributes:
         network: in evaluation mode.
@@ -56,13 +57,18 @@ class StabilityModel:
         load_state(network, state, path)
         return cls(network, document["facts"], weights_hash(_description(network), network.state_dict()))
 
+    @property
+    def scale(self) -> EnergyScale:
+        """What its energies mean."""
+        return EnergyScale("formation energies as a stability score predicts them", f"weights {self.model_hash}")
+
     def predict(self, structures: Sequence[Atoms]) -> NDArray[np.float64]:
-        """Return (structures, 2): formation energy and energy above the hull after relaxation, eV per atom.
+        """Return (structures,) formation energies after relaxation, eV per atom.
 
         A structure of which nothing can be said, for an element that was not in training or a cell that is not
         periodic, has NaN.
         """
-        found = np.full((len(structures), len(OUTPUTS)), np.nan)
+        found = np.full(len(structures), np.nan)
         items, places = [], []
         for k, atoms in enumerate(structures):
             try:
@@ -76,9 +82,22 @@ class StabilityModel:
                 found[places[start : start + _BATCH]] = values.double().numpy()
         return found
 
-    def above_hull(self, structures: Sequence[Atoms]) -> list[float | None]:
-        """Return the predicted energy above the hull of each, eV per atom; None where nothing can be said."""
-        return [None if np.isnan(value) else float(value) for value in self.predict(structures)[:, 1]]
+    def hulls(self, references: Sequence[Atoms]) -> Hulls:
+        """Return the hulls of what is predicted of references, and of the elements at zero."""
+        energies = self.predict(references)
+        phases = [Phase(element, element, 0.0) for element in self.network.elements]
+        for atoms, energy in zip(references, energies, strict=True):
+            if not np.isnan(energy):
+                formula = atoms.get_chemical_formula()
+                phases.append(Phase(formula, formula, float(energy)))
+        return Hulls(phases, self.scale)
+
+    def above(self, structures: Sequence[Atoms], hulls: Hulls) -> list[float | None]:
+        """Return how far each lies above the hull of predictions, eV per atom; None where nothing can be said."""
+        return [
+            None if np.isnan(energy) else hulls.above(atoms, float(energy))
+            for atoms, energy in zip(structures, self.predict(structures), strict=True)
+        ]
 
 
 def save_stability(network: StabilityNetwork, path: str | Path, facts: dict[str, Any]) -> None:

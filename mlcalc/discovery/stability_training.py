@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mlcalc.crystals import closest_pair
 from mlcalc.discovery._stability_graph import Crystals, Neighbourhoods, neighbourhoods
-from mlcalc.discovery._stability_network import OUTPUTS, StabilityNetwork, StabilityNetworkSettings
+from mlcalc.discovery._stability_network import StabilityNetwork, StabilityNetworkSettings
 from mlcalc.discovery.stability import NAME, save_stability
 from mlcalc.errors import TrainingError
 from mlcalc.generators._fit import Fit, FitSettings, Report
@@ -28,18 +27,18 @@ _CLOSE, _TRIES = 0.6, 10
 
 @dataclass(frozen=True)
 class LabelledStructures:
-    """One crystal in several shapes that relax to the same, and the energies it relaxes to.
+    """One crystal in several shapes that relax to the same, and the energy it relaxes to.
 
     Attributes:
-        given: the shape to predict from; the first half of all that the network sees.
+        given: the shape to predict from, which the network sees half of the time.
         others: further shapes of it.
-        labels: (2,) ``OUTPUTS``, eV per atom; NaN where not known.
+        formation_energy_ev_per_atom: of the relaxed crystal.
         weight: how often it is seen in an epoch.
     """
 
     given: Atoms
     others: tuple[Atoms, ...]
-    labels: tuple[float, float]
+    formation_energy_ev_per_atom: float
     weight: int = 1
 
 
@@ -100,8 +99,8 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
         TrainingError: nothing to learn from, or to stop by.
     """
 
-    columns = ("training_loss", *(f"validation_mae_{name}" for name in OUTPUTS), "validation_loss")
-    criterion = "validation_loss"
+    columns = ("training_mae_ev_per_atom", "validation_mae_ev_per_atom")
+    criterion = "validation_mae_ev_per_atom"
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
         rng = np.random.default_rng(settings.seed)
         self.training = [self._graphs(item, rng) for item in training]
         self.validation = [self._graphs(item, None)[0] for item in judging]
-        self.targets, self.aims = _labels(training), _labels(judging)
+        self.targets, self.aims = _energies(training), _energies(judging)
         self.weights = np.array([item.weight for item in training])
         self.content = self._digest()
         with torch.random.fork_rng(devices=[]):  # the caller's random state is not ours to change
@@ -154,10 +153,10 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
         for number in range(steps):
             chosen = order[number * s.batch_size : (number + 1) * s.batch_size]
             batch = Crystals.of([self._shape(int(k), rng) for k in chosen])
-            loss = _loss(self.network(batch), torch.from_numpy(self.targets[chosen]))
+            loss = (self.network(batch) - torch.from_numpy(self.targets[chosen])).abs().mean()
             self.step(loss, number, steps)
             total += loss.item() * len(chosen)
-        return {"training_loss": total / len(order)}
+        return {"training_mae_ev_per_atom": total / len(order)}
 
     def _shape(self, number: int, rng: np.random.Generator) -> Neighbourhoods:
         """Return a crystal as given half of the time, else in another shape."""
@@ -165,15 +164,13 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
         return shapes[0] if rng.random() < 0.5 else shapes[int(rng.integers(len(shapes)))]
 
     def validate(self) -> dict[str, float]:
-        """Return the mean absolute error of each output on the validation crystals as given, and their sum."""
+        """Return the mean absolute error on the validation crystals as given."""
         size = self.settings.batch_size
         parts = [
             self.network(Crystals.of(self.validation[k : k + size])).numpy()
             for k in range(0, len(self.validation), size)
         ]
-        errors = np.nanmean(np.abs(np.concatenate(parts) - self.aims), axis=0)
-        named = {f"validation_mae_{name}": float(error) for name, error in zip(OUTPUTS, errors, strict=True)}
-        return {**named, "validation_loss": float(errors.sum())}
+        return {"validation_mae_ev_per_atom": float(np.abs(np.concatenate(parts) - self.aims).mean())}
 
     def facts(self) -> dict[str, Any]:
         """Return what the weights file says about its training."""
@@ -184,11 +181,5 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
         save_stability(self.network, path, self.facts())
 
 
-def _labels(items: Sequence[LabelledStructures]) -> NDArray[np.float32]:
-    return np.array([item.labels for item in items], dtype=np.float32).reshape(-1, len(OUTPUTS))
-
-
-def _loss(values: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute error of what is known, both outputs alike."""
-    known = torch.isfinite(targets)
-    return (values - targets.nan_to_num())[known].abs().mean()
+def _energies(items: Sequence[LabelledStructures]) -> NDArray[np.float32]:
+    return np.array([item.formation_energy_ev_per_atom for item in items], dtype=np.float32)
