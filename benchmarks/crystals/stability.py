@@ -33,7 +33,7 @@ from mlcalc.discovery.stability_training import LabelledStructures, StabilityFit
 from mlcalc.records import write_json
 
 # Chemical systems kept apart: of the benchmark of generators, and parts of a hundred of the others.
-BENCHMARK, TEST, VALIDATION = 128, 8, 4
+BENCHMARK, TEST, VALIDATION = 128, 12, 4
 METASTABLE = 0.1
 KEPT = 1 / 3
 
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="of mp_crystals_train and mp_formation_energies")
     parser.add_argument("--labels", type=Path, required=True, help="labels.jsonl of stability_labels.py")
     parser.add_argument("--out", type=Path, default=Path("stability"))
-    parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--weight", type=int, default=2, help="times that a generated crystal is seen in an epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--weights", type=Path, help="only print what these weights are worth")

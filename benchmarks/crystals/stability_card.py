@@ -62,8 +62,8 @@ def main() -> None:
     lines = [
         "# Weights of the stability score",
         "",
-        "A small graph network that predicts, from a crystal as it is, the formation energy that it relaxes to; described",
-        "in [crystal search](../../../docs/discovery.md#the-learned-stability-score).",
+        "A small graph network that predicts, from a crystal as it is, the formation energy that it relaxes to;",
+        "described in [crystal search](../../../docs/discovery.md#the-learned-stability-score).",
         "",
         "| | |",
         "|---|---|",

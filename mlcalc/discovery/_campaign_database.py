@@ -15,8 +15,6 @@ from typing import Any
 import ase.db
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.parallel import DummyMPI
-from ase.utils import Lock
 
 from mlcalc.discovery._campaign_result import CampaignResult, Gathered
 from mlcalc.errors import WorkflowError
@@ -25,6 +23,7 @@ from mlcalc.workflows import WorkflowWarning
 
 #: How long another process may write to a database before a campaign gives up waiting, s.
 LOCK_WAIT_S = 30.0
+_POLL_S = 0.1
 
 
 def write_database(path: Path, result: CampaignResult, gathered: Gathered) -> None:
@@ -46,33 +45,34 @@ def write_database(path: Path, result: CampaignResult, gathered: Gathered) -> No
 
 @contextmanager
 def _locked(path: Path, wait_s: float) -> Iterator[None]:
-    """Hold both locks of a database that is there: SQLite's for writing, and the file that ASE's commands use."""
+    """Wait for others, and hold SQLite's lock for writing of a database that is there; it ends with this process.
+
+    The lock file that ASE's own commands use is waited for, not made: after a kill it would stay.
+    """
     if not path.exists():
         yield
         return
-    nothing_lost = "the campaign is whole on disk, and the same command writes its rows once the database is free"
-    mark, start = path.with_name(f"{path.name}.lock"), time.monotonic()
-    try:
-        with Lock(mark, world=DummyMPI(), timeout=wait_s):
-            left = max(0.0, wait_s - (time.monotonic() - start))
-            with closing(sqlite3.connect(path, timeout=left, isolation_level=None)) as connection:
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if "locked" not in str(error):
-                        raise
-                    raise WorkflowError(
-                        f"{path} is locked by another process, after {wait_s:g} s of waiting: close what writes to it; "
-                        f"{nothing_lost}"
-                    ) from error
-                except sqlite3.DatabaseError:
-                    pass  # no database at all: it is made anew
-                yield
-    except TimeoutError as error:
-        raise WorkflowError(
-            f"{mark} is there after {wait_s:g} s of waiting: another process writes to the database, or one that did "
-            f"was killed, and then delete the file; {nothing_lost}"
-        ) from error
+    lost = "the campaign is whole on disk, and the same command writes its rows once the database is free"
+    mark, end = path.with_name(f"{path.name}.lock"), time.monotonic() + wait_s
+    while mark.exists():
+        if time.monotonic() > end:
+            raise WorkflowError(
+                f"{mark} is there after {wait_s:g} s of waiting: another process writes to the database, or one that "
+                f"did was killed, and then delete the file; {lost}"
+            )
+        time.sleep(_POLL_S)
+    left = max(0.0, end - time.monotonic())
+    with closing(sqlite3.connect(path, timeout=left, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as error:
+            # A file that is no database, or cannot be written to, has no lock either: it is replaced.
+            if "locked" in str(error):
+                raise WorkflowError(
+                    f"{path} is locked by another process, after {wait_s:g} s of waiting: close what writes to it; "
+                    f"{lost}"
+                ) from error
+        yield
 
 
 def check_shared(url: str) -> None:

@@ -55,14 +55,14 @@ class StabilityTrainingSettings(FitSettings):
 
     name: str = NAME
     seed: int = 0
-    epochs: int = 36
+    epochs: int = 20
     batch_size: int = 64
     warmup: int = 1
     weight_decay: float = 0.02
     gradient_clip: float = 2.0
     patience: int = 12
     network: StabilityNetworkSettings = field(default_factory=StabilityNetworkSettings)
-    copies: int = 2
+    copies: int = 1
     largest_rattle_ang: float = 0.15
     largest_strain: float = 0.15
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +83,12 @@ def test_the_lock_of_ase_is_kept_and_a_stale_one_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(_campaign_database, "LOCK_WAIT_S", 0.5)
     with pytest.raises(WorkflowError, match=r"campaign.db.lock is there after 0.5 s of waiting: another"):
         campaign(tmp_path, EMT, settings=SHORT)
-    mark.unlink()
+    # Once it is gone, on it goes.
+    monkeypatch.setattr(_campaign_database, "LOCK_WAIT_S", 60.0)
+    remover = threading.Timer(1.5, mark.unlink)
+    remover.start()
+    campaign(tmp_path, EMT, settings=SHORT)
+    remover.join()
     # What is no database at all is made anew.
     (tmp_path / "campaign.db").write_bytes(b"nothing " * 200)
     campaign(tmp_path, EMT, settings=SHORT)
