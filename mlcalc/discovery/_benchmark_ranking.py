@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from mlcalc.discovery._benchmark_statistics import Interval
-from mlcalc.discovery._ranking import lowest_first
+from mlcalc.discovery._ranking import is_known, lowest_first
 from mlcalc.records import Record
 
 
@@ -56,6 +56,6 @@ def rankings(
     found = [ranking("all", everyone), ranking("new as generated", pool)]
     count = ceil(keep * len(pool))
     for name, values in scores.items():
-        if any(values[k] is not None for k in pool):
+        if any(is_known(values[k]) for k in pool):
             found.append(ranking(f"best {100 * keep:.0f} % by {name}", lowest_first(pool, values)[:count]))
     return tuple(found)

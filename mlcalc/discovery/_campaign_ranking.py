@@ -7,7 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
-from mlcalc.discovery._ranking import how_many, likelihood_score, lowest_first
+from mlcalc.discovery._ranking import how_many, is_known, likelihood_score, lowest_first
 from mlcalc.discovery.references import References
 from mlcalc.discovery.stability import StabilityModel
 from mlcalc.errors import WorkflowError
@@ -74,7 +74,7 @@ def ranked_records(by: str, scores: Scores, candidates: Sequence[int], best: flo
     Raises:
         WorkflowError: nothing is known of any.
     """
-    if candidates and all(scores[i] is None for i in candidates):
+    if candidates and not any(is_known(scores[i]) for i in candidates):
         raise WorkflowError(f"no candidate can be ranked by {by}: {_UNRANKED[by]}; take another ranking, or none")
     order, records = lowest_first(candidates, scores), []
     count = how_many(best, len(order))

@@ -9,10 +9,15 @@ from math import ceil, isfinite
 RANKINGS = ("energy", "likelihood", "stability")
 
 
+def is_known(score: float | None) -> bool:
+    """Return whether there is a number."""
+    return score is not None and isfinite(score)
+
+
 def lowest_first(pool: Sequence[int], scores: Mapping[int, float | None] | Sequence[float | None]) -> list[int]:
     """Return candidates by score, small is good; those without one (None or NaN) last, in their order."""
-    known = {k: value for k in pool if (value := scores[k]) is not None and isfinite(value)}
-    return [k for _, k in sorted((value, k) for k, value in known.items())] + [k for k in pool if k not in known]
+    known = [k for k in pool if is_known(scores[k])]
+    return sorted(known, key=lambda k: (scores[k], k)) + [k for k in pool if not is_known(scores[k])]
 
 
 def likelihood_score(log_probability: float | None, n_atoms: int) -> float | None:

@@ -96,6 +96,13 @@ def test_every_share_has_all_that_was_asked_for_below_it(benchmark: tuple[Benchm
     assert six.cost_s == pytest.approx(six.generation_s + six.relaxation_s)
     for interval in (*six.before.values(), *six.after.values()):
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    # By one energy and by the learned score; this source knows no likelihood.
+    assert [(r.by, r.relaxations) for r in six.rankings] == [
+        ("all", 4),
+        ("new as generated", 2),
+        ("best 33 % by single-point energy above hull", 1),
+        ("best 33 % by learned stability", 1),
+    ]
     assert known.name == "training set"
     assert known.after["converged"].value == 1
     assert known.after["novel"].value == 0
