@@ -226,7 +226,7 @@ def _print(result: CampaignResult) -> None:
             str(crystal.rank),
             crystal.formula,
             crystal.space_group_symbol or "–",
-            "unknown" if above is None else f"{above:.4f}",
+            "unknown" if above is None else f"{round(above, 4) + 0.0:.4f}",  # no minus before zero
             crystal.known_as[0] if crystal.known_as else "new",
             f"{_word(crystal.dynamically_stable, 'stable', 'imaginary')} / "
             f"{_word(crystal.dynamically_stable_mesh, 'stable', 'imaginary')}",

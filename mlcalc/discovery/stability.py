@@ -83,9 +83,10 @@ class StabilityModel:
         return found
 
     def hulls(self, references: Sequence[Atoms]) -> Hulls:
-        """Return the hulls of what is predicted of references, and of the elements at zero."""
+        """Return the hulls of what is predicted of references, and of their elements at zero."""
         energies = self.predict(references)
-        phases = [Phase(element, element, 0.0) for element in self.network.elements]
+        elements = {symbol for atoms in references for symbol in atoms.get_chemical_symbols()}
+        phases = [Phase(element, element, 0.0) for element in sorted(elements & set(self.network.elements))]
         for atoms, energy in zip(references, energies, strict=True):
             if not np.isnan(energy):
                 formula = atoms.get_chemical_formula()

@@ -152,8 +152,9 @@ def test_energies_lie_above_the_hull_of_what_is_predicted_of_references(network:
     lowest = min(0.0, energies["s"])
     assert model.above([salt, more], hulls) == pytest.approx([energies["s"] - lowest, energies["m"] - lowest], abs=1e-6)
     assert model.above([copper], hulls) == pytest.approx([max(energies["c"], 0.0)], abs=1e-6)
+    # Iron is known to the network, but not among the references.
     strange = Atoms("Cl2", positions=[[0, 0, 0], [0, 0, 2]])
-    assert model.above([bulk("Au"), strange], hulls) == [None, None]
+    assert model.above([bulk("Au"), bulk("Fe"), strange], hulls) == [None] * 3
     assert "stability score" in str(hulls.scale)
 
 
