@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,8 @@ def relax(
     optimizer_class = optimizer_named(optimizer, asked)
     work, before = asked.begin(atoms)
     work.calc = calculator
-    initial_energy = finite_energy(work, 0)
+    with _constraints_unseen():
+        initial_energy = finite_energy(work, 0)
     target: Any = work
     if asked.mode is not None:
         # CellAwareBFGS insists on strain coordinates that are not scaled by the number of atoms.
@@ -116,7 +119,8 @@ def relax(
 
     search.attach(observe)
     try:
-        search.run(fmax=0.1 * fmax, steps=max_steps)
+        with _constraints_unseen():
+            search.run(fmax=0.1 * fmax, steps=max_steps)
     except RuntimeError as error:
         if "FixSymmetry" not in str(error):
             raise
@@ -124,6 +128,14 @@ def relax(
     result = asked.result(work, before, initial_energy, int(search.nsteps), time.perf_counter() - start)
     asked.warn(result, stacklevel=2)
     return result
+
+
+@contextmanager
+def _constraints_unseen() -> Iterator[None]:
+    """Say nothing of constraints that a calculator does not see: they are the optimiser's, not pymatgen's (CHGNet)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Only FixAtoms and FixCartesian is supported by Pymatgen")
+        yield
 
 
 def optimizer_named(name: str, asked: Criteria) -> type[Optimizer]:

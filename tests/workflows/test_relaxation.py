@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.units import GPa
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.errors import NonFiniteError, WorkflowError
 from mlcalc.workflows import ConvergenceWarning, WorkflowWarning, relax
@@ -168,3 +169,18 @@ def test_bad_structures_and_calculators_are_named() -> None:
         relax("Cu.cif", EMT())
     with pytest.raises(NonFiniteError, match=r"atoms \[1\]"):
         relax(molecule("H2O"), Broken())
+
+
+class ByPymatgen(EMT):
+    """Takes its structure to pymatgen and back, as CHGNet's calculator does."""
+
+    def calculate(self, atoms=None, *arguments, **keywords):
+        AseAtomsAdaptor.get_structure(atoms)
+        super().calculate(atoms, *arguments, **keywords)
+
+
+def test_symmetry_is_no_reason_for_warnings_of_calculators(recwarn):
+    bcc = bulk("Cu", "bcc", a=2.9)
+    kept = relax(bcc, ByPymatgen(), cell="full", symmetry=True, fmax=1e-3)
+    assert kept.converged
+    assert [str(w.message) for w in recwarn] == []
