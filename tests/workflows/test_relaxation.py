@@ -1,5 +1,7 @@
 """Relaxation against analytic Lennard-Jones values, and its promises about honesty."""
 
+from typing import Any
+
 import ase.optimize
 import numpy as np
 import pytest
@@ -174,12 +176,12 @@ def test_bad_structures_and_calculators_are_named() -> None:
 class ByPymatgen(EMT):
     """Takes its structure to pymatgen and back, as CHGNet's calculator does."""
 
-    def calculate(self, atoms=None, *arguments, **keywords):
+    def calculate(self, atoms: Any = None, *arguments: Any, **keywords: Any) -> None:
         AseAtomsAdaptor.get_structure(atoms)
         super().calculate(atoms, *arguments, **keywords)
 
 
-def test_symmetry_is_no_reason_for_warnings_of_calculators(recwarn):
+def test_symmetry_is_no_reason_for_warnings_of_calculators(recwarn: pytest.WarningsRecorder) -> None:
     bcc = bulk("Cu", "bcc", a=2.9)
     kept = relax(bcc, ByPymatgen(), cell="full", symmetry=True, fmax=1e-3)
     assert kept.converged
