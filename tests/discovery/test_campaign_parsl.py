@@ -53,6 +53,10 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     made = counts(tmp_path / "campaign")
     assert set(made.values()) == {1}
     assert {index for stage, index in made if stage == "relaxation with symmetry"} == {1, 3, 4, 5}
+    # References are work like any other.
+    offered = sum(source.offered for source in result.references.sources)
+    assert sum(stage == "references" for stage, _ in made) == offered > 0
+    assert list((tmp_path / "campaign" / "records").glob("references-*.jsonl"))
 
 
 def test_what_is_wrong_with_a_config_is_said(tmp_path: Path) -> None:
