@@ -26,12 +26,16 @@ class Conditions:
         properties: names of labels.
         middle: of each property in the training data, in its units.
         spread: standard deviation of each.
+        lowest: of the training data.
+        highest: likewise.
     """
 
     elements: tuple[str, ...]
     properties: tuple[str, ...] = ()
     middle: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
+    lowest: tuple[float, ...] = ()
+    highest: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
@@ -92,6 +96,12 @@ def conditions_of(elements: tuple[str, ...], properties: tuple[str, ...], values
         values: (crystals, properties), NaN where unknown.
     """
     known = [k for k in range(len(properties)) if (~np.isnan(values[:, k])).sum() > 1]
-    middle = [float(np.nanmean(values[:, k])) for k in known]
-    spread = [float(np.nanstd(values[:, k])) or 1.0 for k in known]
-    return Conditions(elements, tuple(properties[k] for k in known), tuple(middle), tuple(spread))
+    columns = [values[:, k][~np.isnan(values[:, k])] for k in known]
+    return Conditions(
+        elements,
+        tuple(properties[k] for k in known),
+        tuple(float(c.mean()) for c in columns),
+        tuple(float(c.std()) or 1.0 for c in columns),
+        tuple(float(c.min()) for c in columns),
+        tuple(float(c.max()) for c in columns),
+    )
