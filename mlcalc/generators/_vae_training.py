@@ -33,7 +33,10 @@ class VaeFitSettings(FitSettings):
         drop_elements: share of crystals whose elements the prior is not told.
         drop_composition: share of the others of which it is told the elements, not their shares.
         drop_property: share of crystals for each property that it is not told.
-        divergence_epochs: epochs over which the weight of the divergence from the prior rises to 1.
+        divergence: weight of the divergence from the prior. Below 1 more of a crystal is kept in its latent vector (at 1
+            elements are not, which costs the bound nothing and leaves nothing to search); what is drawn is right all
+            the same, since the prior is learnt.
+        divergence_epochs: epochs over which that weight is reached.
         property_weight: of the squared error of the properties (in standard deviations), in nats.
         property_rate: how much faster the property head learns than the rest would; labelled crystals are drawn this
             many times an epoch, where others are drawn once.
@@ -45,6 +48,7 @@ class VaeFitSettings(FitSettings):
     drop_elements: float = 0.5
     drop_composition: float = 0.5
     drop_property: float = 0.5
+    divergence: float = 0.25
     divergence_epochs: int = 5
     property_weight: float = 5.0
     property_rate: int = 1
@@ -143,7 +147,7 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
         total = 0.0
         for number in range(steps):
             batch = self.training.take(order[number * s.batch_size : (number + 1) * s.batch_size])
-            weight = min(1.0, (self.epoch + (number + 1) / steps) / max(s.divergence_epochs, 1e-9))
+            risen = min(1.0, (self.epoch + (number + 1) / steps) / max(s.divergence_epochs, 1e-9))
             mean, log_width = network.encode(batch.arrays)
             z = mean + log_width.exp() * torch.randn(mean.shape)
             decoded = network.decode(z)
@@ -151,7 +155,7 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
             rebuilt = reconstruction(decoded, batch.arrays).sum(dim=1)
             apart = divergence(mean, log_width, z, prior)
             wrong, known = self._property_loss(network.properties(z, decoded), batch)
-            loss = (weight * apart - rebuilt).mean() + s.property_weight * wrong / max(known, 1)
+            loss = (s.divergence * risen * apart - rebuilt).mean() + s.property_weight * wrong / max(known, 1)
             self.step(loss, number, steps)
             total += float((apart - rebuilt).sum().detach())
         return {"training_nats": total / len(order)}
@@ -182,7 +186,7 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
         nats = sums / len(self.validation)
         error = wrong / max(known, 1)
         return {
-            "validation_loss": float(nats.sum()) + s.property_weight * error,
+            "validation_loss": float(nats[:-1].sum() + s.divergence * nats[-1]) + s.property_weight * error,
             "validation_nats": float(nats.sum()),
             **{f"{part}_nats": float(v) for part, v in zip((*_PARTS, "divergence"), nats, strict=True)},
             "elements_right": right / atoms,
