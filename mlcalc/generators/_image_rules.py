@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from functools import reduce
 from math import gcd
 
@@ -32,10 +33,8 @@ class Finish:
         """Return the crystal and its space group, or None with a reason counted."""
         atoms = self._in_volume(atoms)
         if self.symprec:
-            try:
+            with suppress(CrystalError):  # where no symmetry is found, it stays as it is
                 atoms = self._in_volume(encode(atoms, self.symprec).atoms())
-            except CrystalError:
-                pass  # no symmetry found: it stays as it is
         atoms.set_cell(minkowski_reduce(atoms.cell)[0])  # the same crystal, in a cell that is good to relax
         atoms.wrap()
         reason = broken(atoms, self.constraints)

@@ -33,8 +33,8 @@ class VaeFitSettings(FitSettings):
         drop_elements: share of crystals whose elements the prior is not told.
         drop_composition: share of the others of which it is told the elements, not their shares.
         drop_property: share of crystals for each property that it is not told.
-        divergence: weight of the divergence from the prior. Below 1 more of a crystal is kept in its latent vector (at 1
-            elements are not, which costs the bound nothing and leaves nothing to search); what is drawn is right all
+        divergence: weight of the divergence from the prior. Below 1 more of a crystal is kept in its latent vector; at
+            1 elements are not, which costs the bound nothing and leaves nothing to search. What is drawn is right all
             the same, since the prior is learnt.
         divergence_epochs: epochs over which that weight is reached.
         property_weight: of the squared error of the properties (in standard deviations), in nats.

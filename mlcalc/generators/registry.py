@@ -27,10 +27,17 @@ def _substitution(**options: Any) -> Generator:
     return SubstitutionGenerator(**options)
 
 
+def _vae(**options: Any) -> Generator:
+    from mlcalc.generators.vae import VaeGenerator
+
+    return VaeGenerator(**options)
+
+
 #: A new generator is one file and one line here.
 GENERATORS: dict[str, Callable[..., Generator]] = {
     "random": _random,
     "substitution": _substitution,
+    "vae": _vae,
     "wyckoff": _wyckoff,
 }
 
