@@ -62,8 +62,8 @@ class Finish:
         return atoms
 
 
-def broken(atoms: Atoms, constraints: Constraints) -> str | None:
-    """Return which hard constraint on composition, number of atoms or volume a crystal breaks; None for none."""
+def broken(atoms: Atoms, constraints: Constraints, volume: bool = True) -> str | None:
+    """Return which hard constraint on composition, number of atoms or (if asked) volume is broken; None for none."""
     count = atoms.symbols.formula.count()
     low, high = constraints.n_atoms
     if not low <= len(atoms) <= high:
@@ -72,7 +72,7 @@ def broken(atoms: Atoms, constraints: Constraints) -> str | None:
         return "elements not allowed"
     if constraints.formula and _unit(count) != _unit(Formula(constraints.formula).count()):
         return "another formula"
-    if constraints.volume_per_atom:
+    if volume and constraints.volume_per_atom:
         least, most = constraints.volume_per_atom
         if not least * (1 - 1e-9) <= atoms.get_volume() / len(atoms) <= most * (1 + 1e-9):
             return "volume not allowed"

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlcalc.errors import GeneratorError
+from mlcalc.errors import CodecError, GeneratorError
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import Finish
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
@@ -152,3 +152,12 @@ class ImageGenerator(Generator):
             shares = (row / row.sum()).expand(size, -1)
             told = torch.full((size,), 2 if constraints.formula else 1)
         return conditions.vector(shares, told, values, size), aims
+
+
+def short_reason(error: CodecError) -> str:
+    """Shorten what a codec says, so that like failures are counted together."""
+    text = str(error)
+    for short in ("clash", "degenerate", "no atoms"):
+        if short in text:
+            return {"clash": "atoms clash", "degenerate": "lattice is degenerate"}.get(short, short)
+    return "image describes no crystal"

@@ -6,48 +6,41 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mlcalc.crystals.codec import Codec
 from mlcalc.crystals.coordinate_image import CoordinateImage
-from mlcalc.errors import CodecError, ModelFileError, TrainingError
-from mlcalc.generators._fit import Fit, FitSettings, Progress, Report, content_digest
-from mlcalc.generators._image_data import EncodedSet, Images, encode_set
-from mlcalc.generators._split import split_by_formula
+from mlcalc.errors import ModelFileError, TrainingError
+from mlcalc.generators._image_conditions import Conditions
+from mlcalc.generators._image_data import Images
+from mlcalc.generators._image_fit import ImageFit, ImageFitSettings
 from mlcalc.generators._vae_network import VaeNetwork, VaeSettings, divergence, reconstruction
 from mlcalc.generators._vae_weights import load_vae, save_vae
-from mlcalc.generators._wyckoff_vocabulary import in_order
 
+#: Training crystals whose latent vectors the weights file holds.
+_KNOWN = 4096
 _PARTS = ("lattice", "elements", "coordinates")
 
 
 @dataclass(frozen=True)
-class VaeFitSettings(FitSettings):
-    """What the variational autoencoder takes beside ``FitSettings``.
+class VaeFitSettings(ImageFitSettings):
+    """What the variational autoencoder takes beside ``ImageFitSettings``.
 
     Attributes:
-        max_atoms: largest crystals of the images; larger ones are left out and counted.
-        drop_elements: share of crystals whose elements the prior is not told.
-        drop_composition: share of the others of which it is told the elements, not their shares.
-        drop_property: share of crystals for each property that it is not told.
         divergence: weight of the divergence from the prior. Below 1 more of a crystal is kept in its latent vector; at
             1 elements are not, which costs the bound nothing and leaves nothing to search. What is drawn is right all
             the same, since the prior is learnt.
         divergence_epochs: epochs over which that weight is reached.
         property_weight: of the squared error of the properties (in standard deviations), in nats.
-        property_rate: how much faster the property head learns than the rest would; labelled crystals are drawn this
-            many times an epoch, where others are drawn once.
+        property_rate: how often a labelled crystal is seen in an epoch, where others are seen once.
         network: size of the network; with ``start``, that of the weights there.
     """
 
     name: str = "vae"
-    max_atoms: int = 20
-    drop_elements: float = 0.5
-    drop_composition: float = 0.5
-    drop_property: float = 0.5
     divergence: float = 0.25
     divergence_epochs: int = 5
     property_weight: float = 5.0
@@ -61,14 +54,11 @@ class VaeFitSettings(FitSettings):
         super().__post_init__()
         if self.network.width % self.network.heads:
             raise TrainingError("network.width must be a multiple of network.heads")
-        for name in ("drop_elements", "drop_composition", "drop_property"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise TrainingError(f"{name} must lie between 0 and 1")
-        if self.max_atoms < 1 or self.property_rate < 1:
-            raise TrainingError("max_atoms and property_rate must be at least 1")
+        if self.property_rate < 1:
+            raise TrainingError("property_rate must be at least 1")
 
 
-class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
+class VaeTrainer(ImageFit[VaeFitSettings, VaeNetwork]):
     """Raises the evidence lower bound of every crystal, and fits the property head to those that have labels."""
 
     columns = (
@@ -82,57 +72,25 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
     )
     criterion = "validation_loss"
 
-    training: Images
-    validation: Images
-
-    def __init__(
-        self, settings: VaeFitSettings, report: Report | None = None, progress: Progress | None = None
-    ) -> None:
-        super().__init__(settings, report)
-        crystals = self.read()
-        if not crystals:
-            raise TrainingError(f"no crystals in {', '.join(settings.data)}")
-        network, start, encoded = self._begin(crystals, progress)
-        kept, held = split_by_formula(encoded.compositions, settings.validation_fraction, settings.seed)
-        self.training, self.validation = encoded.images.take(kept), encoded.images.take(held)
-        self.left_out = encoded.refused.total()
-        self.refused = encoded.refused
-        self.content = content_digest(crystals)
-        self.prepare(network, start)
-
-    def _begin(
-        self, crystals: list[Any], progress: Progress | None
-    ) -> tuple[VaeNetwork, dict[str, Tensor] | None, EncodedSet]:
-        s = self.settings
-        begun = None
-        if s.start:
-            try:
-                begun = load_vae(s.start).network
-            except ModelFileError as error:
-                raise TrainingError(f"start: {error}") from error
-        present = in_order({e for item in crystals for e in item.atoms.symbols})
-        codec = begun.codec if begun else CoordinateImage(present, s.max_atoms)
+    def begin(self, present: tuple[str, ...]) -> tuple[Codec, Conditions | None, Mapping[str, Tensor] | None]:
+        """Return the codec, and conditions and weights where the run starts from those of another."""
+        self.begun: VaeNetwork | None = None
+        if not self.settings.start:
+            return CoordinateImage(present, self.settings.max_atoms), None, None
         try:
-            encoded = encode_set(crystals, codec, codec.elements, begun.conditions if begun else None, progress)
-        except CodecError as error:
-            raise TrainingError(str(error)) from error
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(s.seed)
-            network = VaeNetwork(codec, encoded.conditions, begun.settings if begun else s.network)
-        return network, begun.state_dict() if begun else None, encoded
+            self.begun = load_vae(self.settings.start).network
+        except ModelFileError as error:
+            raise TrainingError(f"start: {error}") from error
+        return self.begun.codec, self.begun.conditions, self.begun.state_dict()
 
-    def _told(self, batch: Images, rng: np.random.Generator) -> Tensor:
-        """What the prior is told of each crystal, some of it left out at random."""
-        s, size = self.settings, len(batch)
-        elements = rng.random(size) >= s.drop_elements
-        told = torch.from_numpy(elements * (1 + (rng.random(size) >= s.drop_composition)))
-        untold = torch.from_numpy(rng.random(batch.properties.shape) < s.drop_property)
-        properties = batch.properties.masked_fill(untold, torch.nan)
-        return self.network.conditions.vector(batch.shares, told, properties, size)
+    def build(self, codec: Codec, conditions: Conditions) -> VaeNetwork:
+        """Return the network to be trained."""
+        assert isinstance(codec, CoordinateImage)  # of begin
+        return VaeNetwork(codec, conditions, self.begun.settings if self.begun else self.settings.network)
 
     def _property_loss(self, predicted: Tensor, batch: Images) -> tuple[Tensor, int]:
         """Return the sum of squared errors in standard deviations over what is labelled, and how many that are."""
-        true = self.network.conditions.standardised(batch.properties)
+        true = self.conditions.standardised(batch.properties)
         known = ~true.isnan()
         return ((predicted - torch.nan_to_num(true)) ** 2 * known).sum(), int(known.sum())
 
@@ -151,7 +109,7 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
             mean, log_width = network.encode(batch.arrays)
             z = mean + log_width.exp() * torch.randn(mean.shape)
             decoded = network.decode(z)
-            prior = network.prior(self._told(batch, rng))
+            prior = network.prior(self.told(batch, rng))
             rebuilt = reconstruction(decoded, batch.arrays).sum(dim=1)
             apart = divergence(mean, log_width, z, prior)
             wrong, known = self._property_loss(network.properties(z, decoded), batch)
@@ -193,12 +151,10 @@ class VaeTrainer(Fit[VaeFitSettings, VaeNetwork]):
             "property_error": math.sqrt(error),
         }
 
-    def describe(self) -> str:
-        """Return one line about data and network."""
-        n = int((~self.training.properties.isnan()).any(dim=1).sum())
-        properties = ", ".join(self.network.conditions.properties) or "none"
-        return f"{super().describe()}; {len(self.network.codec.elements)} elements; {n} with labels ({properties})"
-
+    @torch.no_grad()
     def write_weights(self, path: Path) -> None:
-        """Write the network."""
-        save_vae(self.network, path, self.facts())
+        """Write the network, and where it puts crystals of the training set."""
+        some = np.linspace(0, len(self.training) - 1, min(_KNOWN, len(self.training))).astype(int)
+        arrays = self.training.take(some).arrays
+        known = torch.cat([self.network.encode(part)[0] for part in arrays.split(self.settings.batch_size)])
+        save_vae(self.network, known, path, self.facts())

@@ -27,6 +27,12 @@ def _substitution(**options: Any) -> Generator:
     return SubstitutionGenerator(**options)
 
 
+def _gan(**options: Any) -> Generator:
+    from mlcalc.generators.gan import GanGenerator
+
+    return GanGenerator(**options)
+
+
 def _vae(**options: Any) -> Generator:
     from mlcalc.generators.vae import VaeGenerator
 
@@ -35,6 +41,7 @@ def _vae(**options: Any) -> Generator:
 
 #: A new generator is one file and one line here.
 GENERATORS: dict[str, Callable[..., Generator]] = {
+    "gan": _gan,
     "random": _random,
     "substitution": _substitution,
     "vae": _vae,

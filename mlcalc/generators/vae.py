@@ -23,7 +23,7 @@ from mlcalc.errors import CodecError, GeneratorError
 from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import Finish
-from mlcalc.generators._image_sampling import Drawn, ImageGenerator
+from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reason
 from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._vae_network import Decoded, VaeNetwork
 from mlcalc.generators._vae_weights import LoadedVae, load_vae
@@ -159,7 +159,7 @@ class VaeGenerator(ImageGenerator):
             try:
                 atoms = self.codec.decode(array)
             except CodecError as error:
-                rows.append(Drawn(None, _kind(error)))
+                rows.append(Drawn(None, short_reason(error)))
                 continue
             named = dict(zip(self.conditions.targets, values, strict=True))
             rows.append(Drawn(atoms, details={"predicted": named} if named else {}))
@@ -204,15 +204,6 @@ def hard_images(decoded: Decoded, choice: Choice, codec: CoordinateImage) -> np.
         array[:GEOMETRY, 1:][:, there] = direction[there].reshape(-1, GEOMETRY).T
         array[GEOMETRY + kinds, 1 + np.arange(len(kinds))] = 1.0
     return arrays
-
-
-def _kind(error: CodecError) -> str:
-    """Shorten what a codec says, so that like failures are counted together."""
-    text = str(error)
-    for short in ("clash", "degenerate", "no atoms"):
-        if short in text:
-            return {"clash": "atoms clash", "degenerate": "lattice is degenerate"}.get(short, short)
-    return "image describes no crystal"
 
 
 @lru_cache(maxsize=4)
