@@ -31,6 +31,7 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "design",
     "benchmark_generator",
     "discover",
     "lammps",

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 
-def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
+def span(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
     """Read ``LOW-HIGH``, ``LOW:HIGH`` (also of negative numbers) or one number."""
     if text is None:
         return None
@@ -22,8 +22,17 @@ def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # ty
     return low, high
 
 
-def _symbols(text: Optional[str]) -> tuple[str, ...]:
+def symbols(text: Optional[str]) -> tuple[str, ...]:
+    """Read elements between commas."""
     return tuple(e.strip() for e in text.split(",")) if text else ()
+
+
+def numbers(text: Optional[str], name: str) -> tuple[int, ...]:
+    """Read whole numbers between commas."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: give numbers, e.g. 227,194", param_hint=name) from None
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +69,8 @@ def register(app: typer.Typer) -> None:
 
         from mlcalc.generators import Constraints, make_generator, write_candidates
 
-        n_atoms = _range(atoms, int, "--atoms")
-        try:
-            groups = tuple(int(g) for g in space_groups.split(",")) if space_groups else ()
-        except ValueError:
-            raise typer.BadParameter(
-                f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
-            ) from None
+        n_atoms = span(atoms, int, "--atoms")
+        groups = numbers(space_groups, "--space-groups")
         given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
         options = {option: value for option, value in given.items() if value is not None}
         if name != "wyckoff" and (weights or guidance):
@@ -74,15 +78,15 @@ def register(app: typer.Typer) -> None:
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(
-            elements=_symbols(elements),
+            elements=symbols(elements),
             formula=formula,
             n_atoms=n_atoms or (1, 8),
             space_groups=groups,
-            volume_per_atom=_range(volume, float, "--volume"),
-            chemical_system=_symbols(chemical_system),
-            formation_energy_ev_per_atom=_range(formation_energy, float, "--formation-energy"),
-            energy_above_hull_ev_per_atom=_range(energy_above_hull, float, "--energy-above-hull"),
-            band_gap_ev=_range(band_gap, float, "--band-gap"),
+            volume_per_atom=span(volume, float, "--volume"),
+            chemical_system=symbols(chemical_system),
+            formation_energy_ev_per_atom=span(formation_energy, float, "--formation-energy"),
+            energy_above_hull_ev_per_atom=span(energy_above_hull, float, "--energy-above-hull"),
+            band_gap_ev=span(band_gap, float, "--band-gap"),
         )
         candidates = make_generator(name, **options).sample(n, constraints, seed)
         count = write_candidates(out, track(candidates, description="generating", total=n, transient=True))

@@ -8,6 +8,8 @@ from itertools import permutations, product
 import numpy as np
 from ase import Atoms
 
+from mlcalc.crystals._equivalents import electropositivity
+
 # How far along each axis a site is from the first one, by cosine and, less, by sine, which tells + from -. Any numbers
 # without simple ratios will do; they are part of what weights files mean.
 _COSINE = np.array([0.18, 0.31, 0.51])
@@ -17,11 +19,11 @@ _FADE = 0.6
 
 
 def standard_setting(atoms: Atoms) -> Atoms:
-    """Return the same crystal with its origin, axes and equal atoms chosen by rule.
+    """Return the same crystal with its origin, axes and order of atoms chosen by rule.
 
     A network that is shown a crystal now with one axis first and now with another must learn each way of writing it.
-    The atom with the most room (whose nearest neighbour is furthest) comes first and is the origin; the others stay
-    in order, which says in many collections which site is which. Of the 24 proper ways to permute and flip the cell
+    The atom with the most room (whose nearest neighbour is furthest) comes first and is the origin; of several, the
+    most electropositive. The others follow by electropositivity. Of the 24 proper ways to permute and flip the cell
     vectors, the one is taken where the sites that come first lie closest to the first atom in a fixed, skew measure;
     atoms of one element, the first atom aside, are sorted by it.
 
@@ -48,6 +50,8 @@ def standard_setting(atoms: Atoms) -> Atoms:
 
 
 def _roomiest_first(atoms: Atoms) -> Atoms:
+    symbols = atoms.get_chemical_symbols()
+    atoms = atoms[sorted(range(len(atoms)), key=lambda k: electropositivity(symbols[k]))]
     scaled = atoms.get_scaled_positions(wrap=False)
     apart = scaled[:, None] - scaled[None]
     apart -= np.rint(apart)

@@ -79,6 +79,11 @@ class VaeGenerator(ImageGenerator):
         """Hash of architecture and weights."""
         return self._loaded.model_hash
 
+    @property
+    def known(self) -> np.ndarray:
+        """(n, latent) latent vectors of training crystals."""
+        return self._loaded.known
+
     def latent(self, atoms: Atoms) -> np.ndarray:
         """Return the (latent,) vector of a crystal, the mean of q(z|x).
 
