@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +26,7 @@ _MIN_LOG_SIGMA = math.log(0.005)
 _MAX_LOG_KAPPA = math.log(1000.0)  # a spread of 0.005 of a cell vector
 _PROPERTY_WIDTH = 128
 _ELEMENT_WIDTH = 16
+_CHEMISTRY = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class VaeSettings:
         feedforward: width inside the feed-forward blocks.
         latent: dimensions of the latent space.
         mixture: Gaussians of the prior.
-        dropout: share of activations left out in training.
+        dropout: share of activations of encoder and decoder left out in training.
+        property_dropout: likewise of the property head, which has fewer crystals to learn from.
     """
 
     width: int = 64
@@ -48,6 +51,7 @@ class VaeSettings:
     latent: int = 24
     mixture: int = 32
     dropout: float = 0.0
+    property_dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class VaeNetwork(nn.Module):
     """
 
     features: Tensor
+    chemistry: Tensor
 
     def __init__(self, codec: CoordinateImage, conditions: Conditions, settings: VaeSettings) -> None:
         super().__init__()
@@ -104,12 +109,17 @@ class VaeNetwork(nn.Module):
             nn.Linear(2 * w, s.mixture * (1 + 2 * s.latent)),
         )
         self.prior_place = nn.Parameter(torch.randn(s.mixture, s.latent))
-        self.element_of_property = nn.Linear(ELEMENT_FEATURES + 1 + n, _ELEMENT_WIDTH)
+        chemistry = torch.cat([torch.zeros(1, _CHEMISTRY), _chemistry(codec.elements)])
+        self.register_buffer("chemistry", torch.cat([features, chemistry], dim=1), persistent=False)
+        self.element_of_property = nn.Linear(self.chemistry.shape[1] + 1 + n, _ELEMENT_WIDTH)
         self.property_head = nn.Sequential(
-            nn.Linear(s.latent + GEOMETRY + columns * (_ELEMENT_WIDTH + GEOMETRY), _PROPERTY_WIDTH),
+            nn.Dropout(s.property_dropout),
+            nn.Linear(GEOMETRY + _ELEMENT_WIDTH + columns * (_ELEMENT_WIDTH + GEOMETRY), _PROPERTY_WIDTH),
             nn.GELU(),
+            nn.Dropout(s.property_dropout),
             nn.Linear(_PROPERTY_WIDTH, _PROPERTY_WIDTH),
             nn.GELU(),
+            nn.Dropout(s.property_dropout),
             nn.Linear(_PROPERTY_WIDTH, len(conditions.properties)),
         )
 
@@ -145,13 +155,27 @@ class VaeNetwork(nn.Module):
         weights, means, widths = raw[..., 0], raw[..., 1 : 1 + s.latent], raw[..., 1 + s.latent :]
         return weights.log_softmax(dim=1), means + self.prior_place, widths.clamp(-5.0, 2.0)
 
-    def properties(self, z: Tensor, decoded: Decoded) -> Tensor:
-        """Return (B, properties), standardised, of latent vectors and what they decode to."""
+    def properties(self, decoded: Decoded) -> Tensor:
+        """Return (B, properties), standardised, of what latent vectors decode to: lattice, elements, coordinates."""
         kinds = decoded.kinds.exp()
-        atoms = self.element_of_property(torch.cat([kinds @ self.features, kinds], dim=2))
+        atoms = self.element_of_property(torch.cat([kinds @ self.chemistry, kinds], dim=2))
         there = (1 - kinds[..., :1])[..., None]
         places = (decoded.directions * there).flatten(2)
-        return self.property_head(torch.cat([z, decoded.lattice, atoms.flatten(1), places.flatten(1)], dim=1))
+        parts = [decoded.lattice, atoms.sum(dim=1), atoms.flatten(1), places.flatten(1)]
+        standardised: Tensor = self.property_head(torch.cat(parts, dim=1))
+        return standardised
+
+
+def _chemistry(elements: tuple[str, ...]) -> Tensor:
+    """Return (elements, 3): highest and lowest common state of oxidation, in threes, and covalent radius, Å, about 0."""
+    from pymatgen.core import Element
+
+    rows = []
+    for symbol in elements:
+        states = Element(symbol).common_oxidation_states
+        radius = float(covalent_radii[atomic_numbers[symbol]])
+        rows.append([max(states, default=0) / 3, min(states, default=0) / 3, radius - 1.3])
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def _transformer(s: VaeSettings) -> nn.Module:

@@ -112,7 +112,7 @@ class VaeTrainer(ImageFit[VaeFitSettings, VaeNetwork]):
             prior = network.prior(self.told(batch, rng))
             rebuilt = reconstruction(decoded, batch.arrays).sum(dim=1)
             apart = divergence(mean, log_width, z, prior)
-            wrong, known = self._property_loss(network.properties(z, decoded), batch)
+            wrong, known = self._property_loss(network.properties(decoded), batch)
             loss = (s.divergence * risen * apart - rebuilt).mean() + s.property_weight * wrong / max(known, 1)
             self.step(loss, number, steps)
             total += float((apart - rebuilt).sum().detach())
@@ -139,7 +139,7 @@ class VaeTrainer(ImageFit[VaeFitSettings, VaeNetwork]):
             there = kinds[..., 0] < 0.5
             right, atoms = right + float((hit & there).sum()), atoms + float(there.sum())
             at_mean = network.decode(mean)
-            one, many = self._property_loss(network.properties(mean, at_mean), batch)
+            one, many = self._property_loss(network.properties(at_mean), batch)
             wrong, known = wrong + float(one), known + many
         nats = sums / len(self.validation)
         error = wrong / max(known, 1)

@@ -247,7 +247,7 @@ class _Search:
         for _ in range(self.designer.settings.gradient_steps):
             decoded = self.network.decode(z)
             far = (-log_mixture(z, (prior[0], prior[1], prior[2])) - usual).clamp_min(0)
-            loss = (self.missed(self.network.properties(z, decoded)) + 0.1 * far).sum()
+            loss = (self.missed(self.network.properties(decoded)) + 0.1 * far).sum()
             (z.grad,) = torch.autograd.grad(loss, z)
             optimizer.step()
         return z.detach(), usual
@@ -270,7 +270,7 @@ class _Search:
         """Return (B,) what CMA-ES minimises: of the crystals that the vectors become under the constraints."""
         images = hard_images(self.network.decode(z), self.choice, self.generator.codec)
         mean, _ = self.network.encode(torch.from_numpy(images))
-        missed = self.missed(self.network.properties(mean, self.network.decode(mean)))
+        missed = self.missed(self.network.properties(self.network.decode(mean)))
         far = (-log_mixture(z, self.network.prior(self._untold(len(z)))) - usual).clamp_min(0)
         least = self.generator.min_distance
         close = np.maximum(least - clearance(images, self.generator.codec), 0.0) / max(least, 1e-9)
@@ -316,7 +316,7 @@ class _Search:
             return None
         with torch.no_grad():
             mean, _ = self.network.encode(torch.from_numpy(array)[None])
-            standardised = self.network.properties(mean, self.network.decode(mean))
+            standardised = self.network.properties(self.network.decode(mean))
         values = self.designer.conditions.in_units(standardised)[0].tolist()
         predicted = dict(zip(self.designer.conditions.properties, values, strict=True))
         reached = all(

@@ -173,7 +173,7 @@ class VaeGenerator(ImageGenerator):
     def predict(self, images: Tensor) -> Tensor:
         """Return (B, properties), in their units, of (B, channels, columns) images."""
         mean, _ = self.network.encode(images)
-        return self.conditions.in_units(self.network.properties(mean, self.network.decode(mean)))
+        return self.conditions.in_units(self.network.properties(self.network.decode(mean)))
 
     def _drawer(self, constraints: Constraints) -> Choice:
         return Choice(constraints, self.codec)
