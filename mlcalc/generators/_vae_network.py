@@ -167,7 +167,7 @@ class VaeNetwork(nn.Module):
 
 
 def _chemistry(elements: tuple[str, ...]) -> Tensor:
-    """Return (elements, 3): highest and lowest common state of oxidation, in threes, and covalent radius, Å, about 0."""
+    """Return (elements, 3): highest and lowest common state of oxidation by 3, covalent radius (Å) less 1.3."""
     from pymatgen.core import Element
 
     rows = []
