@@ -25,12 +25,18 @@ VAE: dict[str, Any] = {
 }
 GAN: dict[str, Any] = {
     "generator": "gan",
-    "epochs": 25,
+    "epochs": 15,
     "batch_size": 16,
     "learning_rate": 2e-3,
     "validation_fraction": 0.15,
     "patience": 100,
-    "max_atoms": 6,
+    # So little training leaves atoms on top of each other; constraints must hold all the same.
+    "codec": {
+        "name": "coordinate",
+        "elements": ["Ca", "Sr", "Ba", "Pb", "K", "Na", "Ti", "Zr", "Hf", "Nb", "Ta", "N", "O", "F"],
+        "max_atoms": 6,
+        "min_distance_ang": 1e-6,
+    },
     "critic_steps": 2,
     "network": {"width": 16, "blocks": 1, "noise": 8},
 }
