@@ -32,6 +32,7 @@ COMMANDS = (
     "potentials",
     "generate",
     "design",
+    "latent_map",
     "benchmark_generator",
     "discover",
     "lammps",

@@ -175,6 +175,17 @@ class VaeGenerator(ImageGenerator):
         mean, _ = self.network.encode(images)
         return self.conditions.in_units(self.network.properties(self.network.decode(mean)))
 
+    def properties_of(self, atoms: Atoms) -> dict[str, float]:
+        """Return what the property head reads off a crystal, by label, in the units of the training data.
+
+        Raises:
+            CodecError: it cannot be encoded.
+        """
+        array = self.codec.encode(standard_setting(atoms))
+        with torch.no_grad():
+            values = self.predict(torch.from_numpy(array)[None])[0].tolist()
+        return dict(zip(self.conditions.properties, values, strict=True))
+
     def _drawer(self, constraints: Constraints) -> Choice:
         return Choice(constraints, self.codec)
 
