@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 
-def span(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
+def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
     """Read ``LOW-HIGH``, ``LOW:HIGH`` (also of negative numbers) or one number."""
     if text is None:
         return None
@@ -22,17 +22,8 @@ def span(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type
     return low, high
 
 
-def symbols(text: Optional[str]) -> tuple[str, ...]:
-    """Read elements between commas."""
+def _symbols(text: Optional[str]) -> tuple[str, ...]:
     return tuple(e.strip() for e in text.split(",")) if text else ()
-
-
-def numbers(text: Optional[str], name: str) -> tuple[int, ...]:
-    """Read whole numbers between commas."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: give numbers, e.g. 227,194", param_hint=name) from None
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def generate(
-        name: Annotated[str, typer.Argument(help="Generator: random, substitution, wyckoff.")],
+        name: Annotated[str, typer.Argument(help="Generator: gan, random, substitution, vae, wyckoff.")],
         out: Annotated[Path, typer.Option(help="File ending in .extxyz, or a folder for CIF files.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many candidates.", min=1)] = 20,
         elements: Annotated[Optional[str], typer.Option(help="Elements, all of them present: Si or Li,Mn,O.")] = None,
@@ -54,7 +45,7 @@ def register(app: typer.Typer) -> None:
         formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator.")] = None,
         guidance: Annotated[Optional[float], typer.Option(help="Guidance towards the aims (wyckoff).", min=0)] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
@@ -69,24 +60,31 @@ def register(app: typer.Typer) -> None:
 
         from mlcalc.generators import Constraints, make_generator, write_candidates
 
-        n_atoms = span(atoms, int, "--atoms")
-        groups = numbers(space_groups, "--space-groups")
+        n_atoms = _range(atoms, int, "--atoms")
+        try:
+            groups = tuple(int(g) for g in space_groups.split(",")) if space_groups else ()
+        except ValueError:
+            raise typer.BadParameter(
+                f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
+            ) from None
         given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
         options = {option: value for option, value in given.items() if value is not None}
-        if name != "wyckoff" and (weights or guidance):
-            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights, --guidance")
+        if name not in ("gan", "vae", "wyckoff") and weights:
+            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights")
+        if name != "wyckoff" and guidance:
+            raise typer.BadParameter(f"the generator {name!r} takes no guidance", param_hint="--guidance")
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(
-            elements=symbols(elements),
+            elements=_symbols(elements),
             formula=formula,
             n_atoms=n_atoms or (1, 8),
             space_groups=groups,
-            volume_per_atom=span(volume, float, "--volume"),
-            chemical_system=symbols(chemical_system),
-            formation_energy_ev_per_atom=span(formation_energy, float, "--formation-energy"),
-            energy_above_hull_ev_per_atom=span(energy_above_hull, float, "--energy-above-hull"),
-            band_gap_ev=span(band_gap, float, "--band-gap"),
+            volume_per_atom=_range(volume, float, "--volume"),
+            chemical_system=_symbols(chemical_system),
+            formation_energy_ev_per_atom=_range(formation_energy, float, "--formation-energy"),
+            energy_above_hull_ev_per_atom=_range(energy_above_hull, float, "--energy-above-hull"),
+            band_gap_ev=_range(band_gap, float, "--band-gap"),
         )
         candidates = make_generator(name, **options).sample(n, constraints, seed)
         count = write_candidates(out, track(candidates, description="generating", total=n, transient=True))
