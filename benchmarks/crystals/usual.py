@@ -51,23 +51,27 @@ RESAMPLES = 1000
 
 
 def cached(crystals: list[Atoms], folder: Path, what: str) -> Fingerprints:
-    """Fingerprints of crystals, from a file where they were made before."""
-    digest = hashlib.sha256()
-    for atoms in crystals:
-        digest.update(atoms.numbers.tobytes() + atoms.positions.tobytes() + atoms.cell.array.tobytes())
-    path = folder / f"fingerprints-{digest.hexdigest()[:16]}.npz"
-    if not path.is_file():
-        print(f"fingerprints of {len(crystals)} crystals: {what}", flush=True)
-        found = fingerprints(crystals)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, structure=found.structure, composition=found.composition)
-    with np.load(path) as file:
-        return Fingerprints(file["structure"], file["composition"])
+    """Fingerprints of crystals, a hundred at a time, from files where they were made before."""
+    found = []
+    for start in range(0, len(crystals), 100):
+        part = crystals[start : start + 100]
+        digest = hashlib.sha256()
+        for atoms in part:
+            digest.update(atoms.numbers.tobytes() + atoms.positions.tobytes() + atoms.cell.array.tobytes())
+        path = folder / f"fingerprints-{digest.hexdigest()[:16]}.npz"
+        if not path.is_file():
+            print(f"fingerprints of {len(part)} crystals from {start} on: {what}", flush=True)
+            made = fingerprints(part)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, structure=made.structure, composition=made.composition)
+        with np.load(path) as file:
+            found.append(Fingerprints(file["structure"], file["composition"]))
+    return Fingerprints(np.concatenate([f.structure for f in found]), np.concatenate([f.composition for f in found]))
 
 
 def some(crystals: list[Atoms], n: int, seed: int) -> list[Atoms]:
-    picked = np.random.default_rng(seed).permutation(len(crystals))[:n]
-    return [crystals[k] for k in sorted(picked.tolist())]
+    """The first n of a fixed order, so that more of them hold fewer."""
+    return [crystals[k] for k in np.random.default_rng(seed).permutation(len(crystals))[:n].tolist()]
 
 
 def drawn(source: str, n: int, seed: int) -> tuple[list[Atoms], int, dict[str, Any]]:
@@ -96,7 +100,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("generators", nargs="+")
     parser.add_argument("-n", type=int, default=500)
-    parser.add_argument("--reference", type=int, default=1000, help="crystals to be covered")
+    parser.add_argument("--reference", type=int, default=2000, help="crystals to be covered, at most")
     parser.add_argument("--scale", type=Path, required=True, help="crystals whose compositions scale the fingerprints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
