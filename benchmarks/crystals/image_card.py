@@ -93,8 +93,8 @@ def designed(document: dict[str, Any]) -> list[str]:
         "## Inverse design",
         "",
         f"{document['n']} crystals for each target, judged by gradient boosting on elements and places, which was "
-        "trained on labelled crystals that no generator saw (`benchmarks/crystals/design.py`). Base rate: share of labelled "
-        "training crystals in range. The last column draws from the network, told the target, without a search.",
+        "trained on labelled crystals that no generator saw (`benchmarks/crystals/design.py`). Base rate: share of "
+        "labelled training crystals in range. Drawn only: from the network, told the target, without a search.",
         "",
         "| target | base rate, % | judged in range, % | × base | MAE of the judge | drawn only, % | new formulas |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -154,7 +154,7 @@ def main() -> None:
         "",
         *(
             [
-                f"**Training was stopped after {done} of {planned} epochs of its schedule.** The command below goes on.",
+                f"**Training was stopped after {done} of {planned} epochs.** The command below goes on.",
                 "",
             ]
             if done < planned
@@ -170,8 +170,8 @@ def main() -> None:
         "## Limits",
         "",
         "- Cubic cells of five atoms, as computed for perovskites, and nothing else.",
-        "- Labels are those of the data: heats of formation in eV per atom, gaps in eV. One crystal in six has any, and one",
-        "  in 27 of these has a gap.",
+        "- Labels are those of the data: heats of formation (eV per atom) and gaps (eV). One crystal in six has any,",
+        "  and one in 27 of these has a gap.",
         "- Nothing it draws has been relaxed. A property that a network predicts is its opinion.",
         "",
         "## How it was trained",

@@ -38,6 +38,8 @@ _MARGIN = 0.25
 _RATE = 0.05
 _FIRST_STEP = 0.3
 _TRIES = 100
+#: Further searches where not a single one ended in a crystal.
+_MORE = 5
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,11 @@ class _Search:
         s = self.designer.settings
         best: list[tuple[float, Candidate] | None] = [None] * _BLOCK
         failed = Counter[str]()
-        for attempt in range(s.rounds):
-            rows = [k for k in range(_BLOCK) if best[k] is None or not _of(best[k]).provenance.details["reached"]]
+        for attempt in range(s.rounds + _MORE):
+            again = attempt < s.rounds
+            rows = [
+                k for k, one in enumerate(best) if one is None or (again and not one[1].provenance.details["reached"])
+            ]
             if not rows:
                 break
             rngs = [np.random.default_rng([seed, start + k, attempt]) for k in rows]
@@ -193,7 +198,8 @@ class _Search:
                 self._take(best, k, order, seen, failed, seed, start)
         if missing := [k for k in range(_BLOCK) if best[k] is None]:
             raise GeneratorError(
-                f"crystals {', '.join(str(start + k) for k in missing[:5])} (seed {seed}): none in {s.rounds} searches "
+                f"crystals {', '.join(str(start + k) for k in missing[:5])} (seed {seed}): none in {s.rounds + _MORE} "
+                "searches "
                 f"({', '.join(f'{reason}: {count}' for reason, count in failed.most_common())}); loosen the constraints"
             )
         return [_of(one) for one in best]
@@ -334,6 +340,10 @@ class _Search:
 def _of(one: tuple[float, Candidate] | None) -> Candidate:
     assert one is not None
     return one[1]
+
+
+def _reached(one: tuple[float, Candidate]) -> bool:
+    return bool(one[1].provenance.details["reached"])
 
 
 def _miss(one: tuple[float, Candidate] | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from itertools import product
@@ -60,7 +61,7 @@ def test_page_holds_the_points_and_needs_nothing_else(tmp_path: Path) -> None:
     assert [p[3] for p in data["points"]] == list(found.names)
     assert [p[2] for p in data["points"]] == pytest.approx(found.values.tolist())
     assert data["designed"][0][3] == "CaZrO3"
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in html.unescape(page)
     assert not re.search(r'(src|href)="(?!data:)', page)
     picture = draw_latent_map(found, tmp_path / "map.png")
     assert picture.read_bytes().startswith(b"\x89PNG")

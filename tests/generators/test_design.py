@@ -109,11 +109,11 @@ def test_searching_helps() -> None:
     """With the weights that ship: searched crystals miss the target by less than drawn ones, and most reach it."""
 
     def missed(candidates: list[Candidate]) -> float:
-        return float(np.mean([max(0.0, c.provenance.details["predicted"]["heat_all"] - 0.3) for c in candidates]))
+        return float(np.mean([max(0.0, c.provenance.details["predicted"]["heat_all"] - 0.5) for c in candidates]))
 
     designer = Designer(None, DesignSettings(gradient_steps=30, generations=5, population=8, rounds=1))
     drawn = list(designer.generator.sample(16, Constraints(n_atoms=(1, 5)), seed=1))
-    searched = list(designer.design("heat_all<0.3", 16, seed=1))
+    searched = list(designer.design("heat_all<0.5", 16, seed=1))
     assert missed(searched) < 0.3 * missed(drawn)
     assert sum(c.provenance.details["reached"] for c in searched) > 10
 
@@ -134,7 +134,7 @@ def test_what_designs_refuse(designer: Designer, vae_weights: Path) -> None:
         with pytest.raises(GeneratorError, match=message):
             list(designer.design("gap<4", 1, constraints))
     hopeless = Designer(vae_weights, QUICK, min_distance=2.0, symprec=0.0)
-    with pytest.raises(GeneratorError, match=r"none in 1 searches \(.*atoms too close"):
+    with pytest.raises(GeneratorError, match=r"none in 6 searches \(.*atoms too close"):
         list(hopeless.design("gap<4", 1))
 
 
