@@ -24,6 +24,8 @@ from mlcalc.generators._precision_recall import features, precision_and_recall
 
 #: Crystals drawn and held out for precision and recall: the cost is their product.
 _WATCHED = 1000
+#: Without momentum of the first order, as is usual where the target moves (Gulrajani et al.).
+_BETAS = (0.0, 0.9)
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class GanFitSettings(ImageFitSettings):
 
     name: str = "gan"
     codec: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 64
     learning_rate: float = 5e-4
     weight_decay: float = 0.0
     gradient_clip: float = 10.0
-    critic_steps: int = 3
+    critic_steps: int = 2
     critic_rate: float = 1.0
     penalty: float = 10.0
     composition_weight: float = 1.0
@@ -90,11 +93,18 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
         size = self.begun.settings if self.begun else s.network
         network = GanNetwork(codec, conditions, size)
         self.critics = critics_for(codec, conditions, size)
-        # Without momentum of the first order, as is usual for critics whose target moves.
         self.critic_optimizer = torch.optim.Adam(
-            self.critics.parameters(), lr=s.learning_rate * s.critic_rate, betas=(0.0, 0.9)
+            self.critics.parameters(), lr=s.learning_rate * s.critic_rate, betas=_BETAS
         )
         return network
+
+    def prepare(self, network: GanNetwork, start: Mapping[str, Tensor] | None = None) -> None:
+        """Take the network to be trained; see ``Fit``."""
+        super().prepare(network, start)
+        s = self.settings
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=s.learning_rate, betas=_BETAS, weight_decay=s.weight_decay
+        )
 
     def extra_state(self) -> dict[str, Any]:
         """Return the critics and their optimiser."""
