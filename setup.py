@@ -98,7 +98,7 @@ setup(
         "postgresql": POSTGRESQL,
         "docs": DOCS,
         "test": TEST,
-        "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,
+        "all": LAMMPS + FOUNDATION + GENERATORS + DESIGN + DISPERSION + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

@@ -25,6 +25,7 @@ from mlcalc.errors import CodecError, GeneratorError
 from mlcalc.generators._clearance import clearance
 from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_rules import Finish
+from mlcalc.generators._image_sampling import short_reason
 from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._targets import check_targets, parse_targets
 from mlcalc.generators._vae_network import log_mixture
@@ -266,7 +267,13 @@ class _Search:
             name = list(conditions.targets)[column]
             aims[name] = (max(low, conditions.lowest[column]), min(high, conditions.highest[column]))
         c = self.constraints
-        return Constraints(elements=c.elements, formula=c.formula, n_atoms=c.n_atoms, properties=aims)
+        return Constraints(
+            elements=c.elements,
+            formula=c.formula,
+            n_atoms=c.n_atoms,
+            chemical_system=c.chemical_system,
+            properties=aims,
+        )
 
     def _untold(self, size: int) -> Tensor:
         return self.designer.conditions.vector(None, None, None, size)
@@ -318,7 +325,7 @@ class _Search:
         try:
             array = self.generator.codec.encode(standard_setting(atoms))
         except CodecError as error:  # symmetry may have made it smaller or larger
-            failed[str(error)] += 1
+            failed[short_reason(error)] += 1
             return None
         with torch.no_grad():
             mean, _ = self.network.encode(torch.from_numpy(array)[None])
