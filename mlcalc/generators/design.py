@@ -21,7 +21,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlcalc.errors import CodecError, GeneratorError
+from mlcalc.errors import CodecError, GeneratorError, SettingsError
 from mlcalc.generators._clearance import clearance
 from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_rules import Finish
@@ -247,7 +247,7 @@ class _Search:
         z = draw_latent(self.network, told, rngs)
         with torch.no_grad():
             improbable = -log_mixture(z, self.network.prior(self._untold(len(z))))
-        usual = float(improbable.median() + 2 * improbable.std())
+        usual = float(improbable.median() + 2 * (improbable.std() if len(z) > 1 else 0.0))
         z = z.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([z], lr=_RATE)
         prior = [p.detach() for p in self.network.prior(self._untold(len(z)))]
@@ -292,8 +292,7 @@ class _Search:
 
     def _evolve(self, z: Tensor, usual: float, rngs: list[np.random.Generator]) -> list[list[np.ndarray]]:
         """Search around each vector; return the vectors to be finished for each, the best first."""
-        import cma
-
+        cma = _cma()
         s = self.designer.settings
         options = {"popsize": s.population, "verbose": -9, "verb_log": 0, "seed": math.nan}
         # Its own source of randomness each, so that neither the global state nor the order of searches matters.
@@ -342,6 +341,14 @@ class _Search:
             "distance": self.designer.distance(mean[0].double().numpy()),
         }
         return float(self.missed(standardised)[0]), atoms, group, details
+
+
+def _cma() -> Any:
+    try:
+        import cma
+    except ImportError as error:
+        raise SettingsError("inverse design needs the package cma; pip install 'mlcalc[design]'") from error
+    return cma
 
 
 def _of(one: tuple[float, Candidate] | None) -> Candidate:

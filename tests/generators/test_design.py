@@ -14,9 +14,10 @@ from mlcalc.cli import app
 from mlcalc.crystals import closest_pair
 from mlcalc.errors import GeneratorError
 from mlcalc.generators import Candidate, Constraints, read_candidates
+from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._targets import check_targets, parse_targets
-from mlcalc.generators.design import Designer, DesignSettings
+from mlcalc.generators.design import Designer, DesignSettings, _Search
 
 KNOWN = Conditions(("Sr", "O"), ("heat_all", "band_gap"), (1.0, 0.5), (0.8, 0.4), (-0.4, 0.0), (4.8, 7.0))
 QUICK = DesignSettings(gradient_steps=3, generations=2, population=4, rounds=1)
@@ -136,6 +137,15 @@ def test_what_designs_refuse(designer: Designer, vae_weights: Path) -> None:
     hopeless = Designer(vae_weights, QUICK, min_distance=2.0, symprec=0.0)
     with pytest.raises(GeneratorError, match=r"none in 6 searches \(.*atoms too close"):
         list(hopeless.design("gap<4", 1))
+
+
+def test_a_search_of_one_has_an_end(designer: Designer) -> None:
+    """The last one to be searched again is a batch of one, whose spread is none."""
+    obey = Constraints(n_atoms=(1, 6))
+    search = _Search(designer, {"gap": (-INF, 4.0)}, obey, Choice(obey, designer.generator.codec))
+    z, usual = search._downhill([np.random.default_rng(0)])
+    assert math.isfinite(usual)
+    assert torch.isfinite(z).all()
 
 
 def test_design_command(vae_weights: Path, tmp_path: Path) -> None:
