@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -184,10 +185,11 @@ def main() -> None:
         results[target] = result
         if arguments.keep:
             arguments.keep.mkdir(parents=True, exist_ok=True)
-            write_candidates(arguments.keep / f"{label}.extxyz", found)
-    if arguments.json:
-        document = {"n": arguments.n, "seed": arguments.seed, "model_hash": designer.generator.model_hash}
-        write_json(arguments.json, {**document, "targets": results})
+            slug = re.sub(r"[^\w.]+", "_", target)
+            write_candidates(arguments.keep / f"{slug}.extxyz", found)
+        if arguments.json:  # after each target, so that what was found is not lost
+            document = {"n": arguments.n, "seed": arguments.seed, "model_hash": designer.generator.model_hash}
+            write_json(arguments.json, {**document, "targets": results})
 
 
 if __name__ == "__main__":
