@@ -101,6 +101,13 @@ class GanNetwork(nn.Module):
         raw: Tensor = self.end(functional.leaky_relu(hidden, 0.2))
         return raw
 
+    def gumbel(self, size: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Return (size, 1 + elements, columns) Gumbel noise for ``finished``, None where no elements are drawn."""
+        if not isinstance(self.codec, CoordinateImage):
+            return None
+        waits = torch.empty(size, 1 + len(self.codec.elements), self.codec.max_atoms)
+        return -waits.exponential_(generator=generator).clamp_min(1e-9).log()
+
     def finished(self, raw: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images as the codec writes them, differentiable.
 

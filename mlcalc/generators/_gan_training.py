@@ -118,11 +118,7 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
     def _made(self, told: Tensor) -> Tensor:
         network = self.network
         raw = network(torch.randn(len(told), network.settings.noise), told)
-        gumbel = None
-        if isinstance(network.codec, CoordinateImage):
-            shape = (len(told), 1 + len(network.codec.elements), network.codec.max_atoms)
-            gumbel = -torch.empty(shape).exponential_().clamp_min(1e-9).log()
-        return network.finished(raw, gumbel)
+        return network.finished(raw, network.gumbel(len(told)))
 
     def _critic_step(self, real: Images, told: Tensor) -> dict[str, float]:
         s = self.settings
@@ -179,7 +175,7 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
             rows = min(self.settings.batch_size, size - start)
             told = self.conditions.vector(None, None, None, rows)
             raw = network(torch.randn(rows, network.settings.noise, generator=noise), told)
-            made.append(network.finished(raw))
+            made.append(network.finished(raw, network.gumbel(rows, noise)))
         drawn = torch.cat(made)
         held = self.validation.arrays[:size]
         precision, recall = precision_and_recall(

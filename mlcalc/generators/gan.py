@@ -1,7 +1,7 @@
 """The generator `gan`: crystals from images that a generative adversarial network draws.
 
-Works on any codec. On coordinate images elements are the likeliest ones that obey the constraints
-(``_image_choice.py``); images of other codecs are decoded, and what breaks a constraint is drawn again.
+Works on any codec. On coordinate images elements are drawn so that they obey the constraints (``_image_choice.py``);
+images of other codecs are decoded, and what breaks a constraint is drawn again.
 """
 
 from __future__ import annotations
@@ -88,11 +88,12 @@ class GanGenerator(ImageGenerator):
         noise = torch.from_numpy(np.stack([rng.standard_normal(network.settings.noise) for rng in rngs])).float()
         raw = network(noise, told)
         images = network.finished(raw).numpy()
-        logs = raw[:, GEOMETRY:, 1:].log_softmax(dim=1).transpose(1, 2).double().numpy()
         rows = []
         for k, image in enumerate(images):
             if isinstance(drawer, Choice):
-                image = _with_kinds(image, raw[k], drawer.choose(logs[k]))
+                # The likeliest with Gumbel noise is a draw, as in training; the constraints hold for it.
+                logs = raw[k, GEOMETRY:, 1:].log_softmax(dim=0).T.double().numpy()
+                image = _with_kinds(image, raw[k], drawer.choose(logs + rngs[k].gumbel(size=logs.shape)))
             try:
                 atoms = self.codec.decode(image)
             except CodecError as error:

@@ -12,12 +12,12 @@ from _perovskites import GAN
 from ase import Atoms
 from torch import Tensor, nn
 
-from mlcalc.crystals.codec import Codec
+from mlcalc.crystals.codec import CODECS, Codec
 from mlcalc.crystals.coordinate_image import GEOMETRY, CoordinateImage
-from mlcalc.errors import GeneratorError, ModelFileError, TrainingError
+from mlcalc.errors import CodecError, GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Constraints, make_generator
 from mlcalc.generators._gan_network import GanNetwork, GanSettings, critics_for, gradient_penalty
-from mlcalc.generators._gan_weights import load_gan
+from mlcalc.generators._gan_weights import load_gan, save_gan
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._precision_recall import features, precision_and_recall
 from mlcalc.generators.training import generator_settings, make_trainer
@@ -27,7 +27,7 @@ SMALL = GanSettings(width=8, blocks=1, noise=4)
 
 
 class Blank(Codec):
-    """Arrays of any shape, which mean nothing."""
+    """Arrays of any shape, all of which mean one atom of polonium, or nothing if their sum is negative."""
 
     name = "blank"
 
@@ -38,10 +38,19 @@ class Blank(Codec):
         return np.zeros(self.shape, np.float32)
 
     def decode(self, array: np.ndarray) -> Atoms:
+        if array.sum() < 0:
+            raise CodecError("the image holds no atoms")
         return Atoms("Po", cell=[3.3] * 3, pbc=True)
 
     def options(self) -> dict[str, Any]:
         return {}
+
+
+class Voxels(Blank):
+    """The same for cubes of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 8, 8, 8)
 
 
 class Smooth(nn.Module):
@@ -108,8 +117,7 @@ def test_coordinate_images_look_like_those_of_the_codec() -> None:
     codec = CoordinateImage(TOLD.elements, max_atoms=5)
     network = GanNetwork(codec, TOLD, SMALL)
     raw = network(torch.randn(8, 4), torch.zeros(8, TOLD.width))
-    gumbel = -torch.empty(8, 4, 5).exponential_().log()
-    images = network.finished(raw, gumbel)
+    images = network.finished(raw, network.gumbel(8))
     kinds = images[:, GEOMETRY:, 1:]
     assert set(kinds.detach().round(decimals=5).unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(kinds.sum(dim=1), torch.ones(8, 5))
@@ -211,6 +219,20 @@ def test_undecodable_images_are_counted(gan_weights: Path) -> None:
     gan = make_generator("gan", weights=gan_weights, min_distance=2.0, symprec=0.0, attempts=3)
     with pytest.raises(GeneratorError, match=r"no crystal in 3 attempts \(.*: \d.*\); loosen the constraints"):
         list(gan.sample(1, Constraints(n_atoms=(1, 6)), 0))
+
+
+def test_images_of_other_codecs_are_decoded_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODECS, "blank", (__name__, "Voxels"))
+    torch.manual_seed(0)
+    conditions = Conditions(("Po", "O"))
+    save_gan(GanNetwork(Voxels(), conditions, SMALL).eval(), tmp_path / "v.safetensors", {})
+    gan = make_generator("gan", weights=tmp_path / "v.safetensors", attempts=30)
+    drawn = list(gan.sample(8, Constraints(elements=("Po",)), 0))
+    assert all(str(c.atoms.symbols) == "Po" for c in drawn)
+    with pytest.raises(GeneratorError, match="elements not allowed"):
+        list(gan.sample(1, Constraints(elements=("O",)), 0))
+    with pytest.raises(GeneratorError, match="Sr did not occur"):
+        gan.sample(1, Constraints(elements=("Sr",)), 0)
 
 
 def test_weights_of_gan_are_no_weights_of_vae(gan_weights: Path, vae_weights: Path) -> None:
