@@ -27,7 +27,7 @@ SMALL = GanSettings(width=8, blocks=1, noise=4)
 
 
 class Blank(Codec):
-    """Arrays of any shape, all of which mean one atom of polonium, or nothing if their sum is negative."""
+    """Arrays of any shape, all of which mean one atom of polonium, or every other time nothing."""
 
     name = "blank"
 
@@ -38,7 +38,7 @@ class Blank(Codec):
         return np.zeros(self.shape, np.float32)
 
     def decode(self, array: np.ndarray) -> Atoms:
-        if array.sum() < 0:
+        if int(1e4 * abs(array.sum())) % 2:
             raise CodecError("the image holds no atoms")
         return Atoms("Po", cell=[3.3] * 3, pbc=True)
 
