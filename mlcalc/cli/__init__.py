@@ -31,6 +31,8 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "design",
+    "latent_map",
     "benchmark_generator",
     "discover",
     "lammps",

@@ -1,6 +1,7 @@
 """Crystals as data: symmetry, Wyckoff descriptions, distances, duplicates."""
 
 from mlcalc.crystals.codec import Codec, make_codec
+from mlcalc.crystals.coordinate_image import CoordinateImage
 from mlcalc.crystals.description import Orbit, WyckoffCrystal, lattice_parameters
 from mlcalc.crystals.distances import ClosestPair, closest_neighbors, closest_pair
 from mlcalc.crystals.encoding import canonical, encode, equivalents
@@ -10,6 +11,7 @@ from mlcalc.crystals.symmetry import SpaceGroup, find_space_group
 __all__ = [
     "ClosestPair",
     "Codec",
+    "CoordinateImage",
     "Orbit",
     "SpaceGroup",
     "WyckoffCrystal",

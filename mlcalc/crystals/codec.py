@@ -87,7 +87,9 @@ def full_sites(atoms: Atoms) -> None:
 
 
 #: Where each codec's class is: a new codec is one file and one line here.
-CODECS: dict[str, tuple[str, str]] = {}
+CODECS: dict[str, tuple[str, str]] = {
+    "coordinate": ("mlcalc.crystals.coordinate_image", "CoordinateImage"),
+}
 
 
 def make_codec(description: Mapping[str, Any]) -> Codec:
