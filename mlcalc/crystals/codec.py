@@ -87,7 +87,10 @@ def full_sites(atoms: Atoms) -> None:
 
 
 #: Where each codec's class is: a new codec is one file and one line here.
-CODECS: dict[str, tuple[str, str]] = {}
+CODECS: dict[str, tuple[str, str]] = {
+    "bond": ("mlcalc.crystals.bond_image", "BondImage"),
+    "density": ("mlcalc.crystals.density_voxels", "DensityVoxels"),
+}
 
 
 def make_codec(description: Mapping[str, Any]) -> Codec:

@@ -1,0 +1,167 @@
+"""From a periodic net to atoms in a cell: equilibrium placement, then relaxation of bond lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+
+from mlcalc.crystals.periodic_net import PeriodicNet
+from mlcalc.errors import CodecError
+
+#: Bond lengths, those of weak edges, and the least distance of what is not bonded, in sums of covalent radii,
+#: where lengths are not known.
+BOND, WEAK, APART = 1.08, 1.6, 1.5
+#: Least distance of what no edge joins where lengths are known but do not fit together.
+NO_CLOSER = 1.0
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Atoms and cell found for a net.
+
+    Attributes:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, right-handed.
+        misfit: root mean square of length found over length wanted, less 1, over all edges.
+    """
+
+    positions: np.ndarray
+    cell: np.ndarray
+    misfit: float
+
+
+def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
+    """Find positions and a cell in which the edges of a net have their lengths.
+
+    The start is the equilibrium placement, where each atom is at the centre of its neighbours (O. Delgado-Friedrichs
+    and M. O'Keeffe, Acta Cryst. A59, 351 (2003)), with the lattice that brings edges closest to their lengths. From
+    there, and from places near it where that leads nowhere, all coordinates are relaxed (Levenberg-Marquardt).
+    Unknown lengths are taken from covalent radii, and atoms that no edge joins then keep apart.
+
+    Args:
+        net: connected, along three directions.
+        attempts: starts at most; the first is the equilibrium placement, the others are always the same.
+
+    Raises:
+        CodecError: no net of a crystal.
+    """
+    directions = net.directions()
+    if directions < 3:
+        raise CodecError(
+            "the bonds do not connect all atoms"
+            if directions < 0
+            else f"the bonds go on for ever along {directions} directions; a crystal needs 3"
+        )
+    known = bool(np.isfinite(net.lengths).all())
+    expected = net.radii * np.where(net.weak, WEAK, BOND)
+    lengths = np.where(np.isfinite(net.lengths), net.lengths, expected)
+    count = len(net.symbols)
+    matrix = net.incidence()
+    best: tuple[float, np.ndarray] | None = None
+    apart = None if known else _others(net, APART)
+    for attempt in range(attempts):
+        start = _equilibrium(matrix, count, lengths, (net.radii / lengths) ** (3 if known else 0))
+        # The equilibrium placement can be a saddle (atoms that have the same neighbours fall together).
+        noise = np.random.default_rng(attempt).normal(size=start.shape)
+        start = start + noise * (0.15 * min(attempt, 4) if known else 0.02 + 0.1 * min(attempt, 4))
+        placed, cost = _relax(matrix, lengths, start, apart, fine=known)
+        misfit = _misfit(matrix, lengths, placed)
+        if best is None or cost < best[0]:
+            best = (cost, placed)
+        if misfit < 1e-5 or (not known and attempt >= 5):
+            break
+        if known and attempt == 5:  # lengths that do not fit together: keep what is not bonded apart
+            apart = _others(net, NO_CLOSER)
+            best = None
+    assert best is not None
+    placed = best[1]
+    if np.linalg.det(placed[count:]) < 0:
+        placed = -placed
+    return Embedding(placed[:count], placed[count:], _misfit(matrix, lengths, placed))
+
+
+def _misfit(matrix: np.ndarray, lengths: np.ndarray, placed: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((np.linalg.norm(matrix @ placed, axis=1) / lengths - 1) ** 2)))
+
+
+def _others(net: PeriodicNet, apart: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return incidence (P, N + 3) and least distances (P,) of all pairs, in 27 cells, that no edge joins."""
+    count = len(net.symbols)
+    images = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
+    free = np.ones((count, count, 27), dtype=bool)
+    free[np.arange(count), np.arange(count), 13] = False
+    within = np.abs(net.shifts).max(axis=1) <= 1
+    (i, j), shifts = net.pairs[within].T, net.shifts[within]
+    free[i, j, (shifts + 1) @ np.array([9, 3, 1])] = False
+    free[j, i, (1 - shifts) @ np.array([9, 3, 1])] = False
+    # Each pair once, as edges are.
+    free &= np.triu(np.ones((count, count), dtype=bool))[:, :, None]
+    free[np.arange(count), np.arange(count), :13] = False
+    i, j, image = np.nonzero(free)
+    own = covalent_radii[[atomic_numbers[s] for s in net.symbols]]
+    pairs = PeriodicNet(net.symbols, np.stack([i, j], axis=1), images[image], i * np.nan, i < 0)
+    return pairs.incidence(), apart * (own[i] + own[j])
+
+
+def _equilibrium(matrix: np.ndarray, count: int, lengths: np.ndarray, stiffness: np.ndarray) -> np.ndarray:
+    """Return (N + 3, 3) the placement in which springs along the edges balance, over the lattice that fits best."""
+    weighted = stiffness[:, None] * matrix
+    laplacian = matrix[:, :count].T @ weighted[:, :count]
+    scaled = np.linalg.lstsq(laplacian, -matrix[:, :count].T @ weighted[:, count:], rcond=None)[0]
+    steps = matrix[:, :count] @ scaled + matrix[:, count:]
+    first, second = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
+    squares = steps[:, first] * steps[:, second] * np.where(first == second, 1.0, 2.0) / lengths[:, None] ** 2
+    numbers = np.linalg.lstsq(squares, np.ones(len(lengths)), rcond=None)[0]
+    metric = np.zeros((3, 3))
+    metric[first, second] = metric[second, first] = numbers
+    values, vectors = np.linalg.eigh(metric)
+    values = np.maximum(values, 0.05 * max(values.max(), float(np.mean(lengths**2))))
+    cell = np.linalg.cholesky((vectors * values) @ vectors.T)
+    return np.vstack([scaled @ cell, cell])
+
+
+def _relax(
+    matrix: np.ndarray,
+    lengths: np.ndarray,
+    start: np.ndarray,
+    apart: tuple[np.ndarray, np.ndarray] | None,
+    fine: bool,
+) -> tuple[np.ndarray, float]:
+    """Minimise the squared relative errors of lengths; pairs in ``apart`` count only where they come too close."""
+    edges = len(lengths)
+    if apart is not None:
+        matrix, lengths = np.vstack([matrix, apart[0]]), np.concatenate([lengths, apart[1]])
+
+    def errors(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        vectors = matrix @ placed
+        found = np.sqrt((vectors**2).sum(axis=1) + 1e-12)
+        error = found / lengths - 1
+        error[edges:] = np.minimum(error[edges:], 0.0)
+        return vectors, found, error
+
+    placed, damping = start, 1e-2
+    vectors, found, error = errors(placed)
+    cost = float(error @ error)
+    for _ in range(80 if fine else 40):
+        active = error != 0
+        slope = (vectors / (found * lengths)[:, None])[active]
+        jacobian = (matrix[active][:, :, None] * slope[:, None, :]).reshape(len(slope), -1)
+        hessian, gradient = jacobian.T @ jacobian, jacobian.T @ error[active]
+        for _ in range(8):
+            step = np.linalg.solve(hessian + damping * np.eye(len(hessian)), -gradient)
+            trial = placed + step.reshape(placed.shape)
+            new = errors(trial)
+            new_cost = float(new[2] @ new[2])
+            if new_cost < cost:
+                damping = max(damping / 5, 1e-10)
+                break
+            damping *= 4
+        else:
+            break
+        gain = cost - new_cost
+        placed, (vectors, found, error), cost = trial, new, new_cost
+        if cost < 1e-15 or gain < (1e-10 if fine else 1e-5) * cost:
+            break
+    return placed, cost
