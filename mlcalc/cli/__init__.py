@@ -31,6 +31,7 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "crystals",
     "benchmark_generator",
     "discover",
     "lammps",

@@ -62,23 +62,23 @@ def parabola_centres(values: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     return centres
 
 
-def fit_peaks(values: np.ndarray, width: float, least: float, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the Gaussians of one width whose sum an image is, also where they overlap.
+def fit_peaks(values: np.ndarray, width: float, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the Gaussians of one width and of heights near 1 whose sum an image is, also where they overlap.
 
-    Local maxima are the first guess. All centres and heights are fitted together (Gauss-Newton; products of Gaussians
-    are products of one-dimensional sums, so that the normal equations are cheap); where something is left over that
-    is as high as ``least``, peaks are added there and all is fitted again.
+    Local maxima of at least half the height are the first guess. All centres and heights are fitted together
+    (Gauss-Newton; products of Gaussians are products of one-dimensional sums, so that the normal equations are cheap).
+    A peak higher than 1.25 is two: it is split along its long axis. Where something is left over that is higher than
+    0.35, a peak is added. Then all is fitted again.
 
     Args:
         values: (n, n, n) image.
         width: standard deviation of a peak, voxels.
-        least: height of the lowest peak.
         most: peaks at most; what is left over then stays.
 
     Returns:
         (N, 3) centres in voxels, (N,) heights.
     """
-    points = len(values)
+    points, least = len(values), 0.5
     found = local_maxima(values, least)[:most]
     centres = parabola_centres(values, found)
     heights = values[tuple(found.T)]
@@ -87,12 +87,32 @@ def fit_peaks(values: np.ndarray, width: float, least: float, most: int) -> tupl
         kept = heights >= 0.5 * least
         centres, heights = centres[kept], heights[kept]
         rest = values - draw_peaks(centres, heights, points, width)
-        more = local_maxima(rest, least)[: max(most - len(centres), 0)]
+        two = np.flatnonzero(heights > 1.25)[: max(most - len(centres), 0)]
+        if len(two):
+            halves = [_halves(values, centres, heights, width, k) for k in two]
+            centres = np.vstack([np.delete(centres, two, axis=0), *halves])
+            heights = np.concatenate([np.delete(heights, two), np.repeat(heights[two] / 2, 2)])
+            continue
+        more = local_maxima(rest, 0.7 * least)[: max(most - len(centres), 0)]
         if not len(more):
             break
         centres = np.vstack([centres, parabola_centres(rest, more)])
         heights = np.concatenate([heights, rest[tuple(more.T)]])
     return centres % points, heights
+
+
+def _halves(values: np.ndarray, centres: np.ndarray, heights: np.ndarray, width: float, peak: int) -> np.ndarray:
+    """Return (2, 3) centres of two Gaussians with the first and second moments of one peak, others taken off."""
+    others = np.arange(len(centres)) != peak
+    own = values - draw_peaks(centres[others], heights[others], len(values), width)
+    middle = np.rint(centres[peak]).astype(int)
+    axis = np.arange(-int(np.ceil(3 * width)) - 1, int(np.ceil(3 * width)) + 2)
+    offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    weights = np.maximum(own[tuple(((middle + offsets) % len(values)).T)], 0.0)
+    steps = offsets - (centres[peak] - middle)
+    spread, axes = np.linalg.eigh((steps * weights[:, None]).T @ steps / weights.sum())
+    half = np.sqrt(max(spread[2] - width**2, 0.04)) * axes[:, 2]
+    return np.stack([centres[peak] - half, centres[peak] + half])
 
 
 def heights_at(values: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers
 
 from mlcalc.crystals._codec_checks import known_elements, refuse_unknown
 from mlcalc.crystals.bond_string import atoms_of_net
 from mlcalc.crystals.codec import Codec, full_sites
-from mlcalc.crystals.periodic_net import FARTHEST, PeriodicNet, contact_net
+from mlcalc.crystals.periodic_net import FARTHEST, RADII, PeriodicNet, contact_net
 from mlcalc.errors import CodecError
 
 #: Cells around the central one, in the order of the channels: (-1, -1, -1), (-1, -1, 0), … (1, 1, 1).
@@ -35,7 +35,7 @@ class BondImage(Codec):
     Args:
         elements: those that the codec knows, in the order of their channels.
         max_atoms: N.
-        threshold: pixels below this (of about 1 for a bond) are no edges when a picture is read; at most 0.25, the
+        threshold: pixels below this (of about 1 for a bond) are no edges when a picture is read; at most 1/6, the
             least that is written.
 
     Raises:
@@ -44,15 +44,15 @@ class BondImage(Codec):
 
     name: ClassVar[str] = "bond"
 
-    def __init__(self, elements: Sequence[str], max_atoms: int = 20, threshold: float = 0.2) -> None:
+    def __init__(self, elements: Sequence[str], max_atoms: int = 20, threshold: float = 0.15) -> None:
         self.elements = known_elements(elements)
         if max_atoms < 1 or not 0 < threshold <= 1 / FARTHEST:
             raise CodecError(
-                f"max_atoms ({max_atoms}) must be positive, threshold ({threshold}) in (0, {1 / FARTHEST}]"
+                f"max_atoms ({max_atoms}) must be positive, threshold ({threshold}) in (0, 1/{FARTHEST:g}]"
             )
         self.max_atoms, self.threshold = int(max_atoms), float(threshold)
         self.shape = (len(IMAGES) + len(self.elements), self.max_atoms, self.max_atoms)
-        self._radii = covalent_radii[[atomic_numbers[e] for e in self.elements]]
+        self._radii = RADII[[atomic_numbers[e] for e in self.elements]]
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that make an equal codec, JSON-ready."""

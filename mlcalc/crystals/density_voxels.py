@@ -62,7 +62,7 @@ class DensityVoxels(Codec):
         points: int = 32,
         width: float = 1.25,
         max_atoms: int = 20,
-        max_spacing_ang: float = 1.0,
+        max_spacing_ang: float = 1.5,
     ) -> None:
         self.elements = known_elements(elements)
         for element in self.elements:
@@ -127,10 +127,9 @@ class DensityVoxels(Codec):
         """
         values = self._check(array)
         cell = self._cell(values[5])
-        least = 0.5
-        centres, heights = fit_peaks(values[1], self.width, least, self.max_atoms + 1)
+        centres, heights = fit_peaks(values[1], self.width, self.max_atoms + 1)
         if not len(centres):
-            raise CodecError(f"no peaks: channel 1 nowhere reaches {least:g}, half the height of an atom")
+            raise CodecError("no peaks: channel 1 nowhere reaches half the height of an atom")
         if len(centres) > self.max_atoms:
             raise CodecError(f"more than {self.max_atoms} peaks")
         found = np.stack([heights_at(values[k], centres, self.width) for k in (2, 3, 4)], axis=1) / heights[:, None]

@@ -13,11 +13,14 @@ from mlcalc.crystals._reduced_cell import reduced
 from mlcalc.errors import CodecError
 
 #: Edges go no farther than this many sums of covalent radii.
-FARTHEST = 4.0
+FARTHEST = 6.0
 #: Neighbours closer than this many times the closest one (in sums of covalent radii) are bonded.
 BONDED = 1.35
 #: Every atom keeps at least so many neighbours where lengths fix the crystal, and those nearly as close.
 CONTACTS, NEARLY = 12, 1.02
+#: Covalent radii, Å; He and Ne, which form no bonds, count as argon does.
+RADII = covalent_radii.copy()
+RADII[[2, 10]] = covalent_radii[18]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class PeriodicNet:
     @property
     def radii(self) -> np.ndarray:
         """(E,) sums of covalent radii, Å."""
-        own = covalent_radii[[atomic_numbers[s] for s in self.symbols]]
+        own = RADII[[atomic_numbers[s] for s in self.symbols]]
         return own[self.pairs].sum(axis=1)
 
     def incidence(self) -> np.ndarray:
@@ -102,7 +105,7 @@ def bond_net(atoms: Atoms) -> PeriodicNet:
     edges until the net is connected along three directions. Arguments and errors are those of ``contact_net``.
     """
     crystal = reduced(atoms)
-    for limit in (1.7, 2.6, FARTHEST):
+    for limit in (1.7, 2.6, 4.0, FARTHEST):
         net, _ = _neighbours(crystal, limit)
         if not len(net.pairs):
             continue
@@ -120,7 +123,7 @@ def bond_net(atoms: Atoms) -> PeriodicNet:
 
 def _neighbours(crystal: Atoms, limit: float) -> tuple[PeriodicNet, np.ndarray]:
     """Return all pairs within ``limit`` sums of covalent radii, nearest first, and their unit vectors."""
-    radii = covalent_radii[crystal.numbers]
+    radii = RADII[crystal.numbers]
     i, j, d, vectors, shifts = neighbor_list("ijdDS", crystal, list(limit * radii), self_interaction=False)
     near = d / (radii[i] + radii[j])
     # Each edge once: by atoms, then by the first shift that is not zero.
@@ -159,8 +162,8 @@ def _rank_of_neighbours(net: PeriodicNet, near: np.ndarray, rank: int) -> np.nda
 
 def _until_rigid(net: PeriodicNet, vectors: np.ndarray, chosen: np.ndarray) -> np.ndarray | None:
     """Return the chosen edges and those that rigidity needs beside them; None if all edges are not enough."""
-    rows = (net.incidence()[:, :, None] * vectors[:, None, :]).reshape(len(vectors), -1)
     wanted = 3 * len(net.symbols) + 3
+    rows = (net.incidence()[:, :, None] * vectors[:, None, :]).reshape(len(vectors), wanted + 6)
 
     def rank(part: np.ndarray) -> int:
         return int((np.linalg.svd(part, compute_uv=False) > 2e-2).sum())
