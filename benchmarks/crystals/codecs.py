@@ -77,6 +77,11 @@ def measure(crystals: list[LabelledCrystal], trip: RoundTrip, matcher: Structure
     }
 
 
+def shown(distance: float) -> str:
+    """Return a distance in Å; the matcher is not exact below a millionth."""
+    return "< 1e-6" if distance < 1e-6 else f"{distance:.1e}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=1000, help="crystals of each set, drawn with a fixed seed; 0: all")
@@ -101,9 +106,9 @@ def main() -> None:
                 continue
             f = result.setdefault(name, {})[row] = measure(crystals, trip, StructureMatcher())
             print(
-                f"| {name}, {f['crystals']} | {row} | {f['matched_percent']:.2f} | {f['rmse_ang']:.1e} "
-                f"| {f['largest_ang']:.1e} | {f['volume_error_percent']:.1f} | {f['not_encoded']} | {f['not_decoded']} "
-                f"| {f['ms_per_crystal']:.1f} |",
+                f"| {name}, {f['crystals']} | {row} | {f['matched_percent']:.2f} | {shown(f['rmse_ang'])} "
+                f"| {shown(f['largest_ang'])} | {f['volume_error_percent']:.1f} | {f['not_encoded']} "
+                f"| {f['not_decoded']} | {f['ms_per_crystal']:.1f} |",
                 flush=True,
             )
     if arguments.json:

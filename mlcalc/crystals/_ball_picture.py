@@ -67,10 +67,12 @@ def _ball(axes: Any, point: np.ndarray, radius: float, colour: np.ndarray) -> No
     from matplotlib.patches import Circle
 
     edge = 0.45 * np.asarray(colour)
-    axes.add_patch(Circle(point[:2], radius, facecolor=colour, edgecolor=edge, lw=0.7, zorder=point[2] + radius))
+    axes.add_patch(
+        Circle((point[0], point[1]), radius, facecolor=colour, edgecolor=edge, lw=0.7, zorder=point[2] + radius)
+    )
     # A spot of light, up and to the left.
     light = 1 - 0.45 * (1 - np.asarray(colour))
-    spot = point[:2] + radius * np.array([-0.3, 0.3])
+    spot = (point[0] - 0.3 * radius, point[1] + 0.3 * radius)
     axes.add_patch(Circle(spot, 0.42 * radius, facecolor=light, edgecolor="none", alpha=0.8, zorder=point[2] + radius))
 
 

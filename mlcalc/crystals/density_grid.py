@@ -114,6 +114,7 @@ def density_peaks(grid: DensityGrid, least: float = 0.05, reach_ang: float = 0.3
     centres = np.array([_centroid(values, voxel, offsets, steps, reach) for voxel in voxels])
     positions = centres @ steps + grid.origin
     scaled = np.linalg.solve(cell.T, positions.T).T % 1.0
+    scaled[scaled > 1 - 1e-9] = 0.0
     return scaled @ cell, values[tuple(voxels.T)]
 
 

@@ -173,11 +173,19 @@ class DensityVoxels(Codec):
         u = self._from_middle().reshape(-1, 3)
         first, second = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
         squares = u[:, first] * u[:, second] * np.where(first == second, 1.0, 2.0)
-        wanted = (CELL_UNIT * picture.ravel()) ** 2 * np.sign(picture.ravel())
-        numbers = np.linalg.solve(squares.T @ squares, squares.T @ wanted)
+        wanted = CELL_UNIT * np.maximum(picture.ravel(), 0.0)
+        numbers = np.linalg.solve(squares.T @ squares, squares.T @ wanted**2)
+        # Squares put weight on the corners and turn noise into length; these steps fit the distances themselves.
+        for _ in range(10):
+            found = np.sqrt(np.maximum(squares @ numbers, 1e-6))
+            slopes = squares / (2 * found[:, None])
+            step = np.linalg.solve(slopes.T @ slopes, slopes.T @ (wanted - found))
+            numbers = numbers + step
+            if np.abs(step).max() < 1e-12 * np.abs(numbers).max():
+                break
         metric = np.empty((3, 3))
         metric[first, second] = metric[second, first] = numbers
-        if np.linalg.eigvalsh(metric).min() <= 0.1:
+        if not np.linalg.eigvalsh(metric).min() > 0.01:
             raise CodecError("the picture of the cell is that of no cell: it has no volume")
         return np.linalg.cholesky(metric)
 
