@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from ase import Atoms
+from PIL import Image
 
-from mlcalc.crystals import find_space_group, pictures
+from mlcalc.crystals import SpaceGroup, find_space_group, pictures
 from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import CodecError
 from mlcalc.figures import save_figure
-from mlcalc.files import write_atomic
+from mlcalc.files import atomic_path, write_atomic
 
 #: Real crystals that are shown, by formula; the first of the file that has it.
-KNOWN = {"mp_crystals_train": ("NaCl", "ZnS", "TiO2", "LiCoO2", "Fe3C"), "perov_5_train": ("SrTiO3", "BaTiO3", "KNbO3")}
+KNOWN = {"mp_crystals_train": ("NaCl", "ZnO"), "perov_5_train": ("SrTiO3", "BaTiO3")}
 BEGIN, END = "<!-- written by benchmarks/crystals/gallery.py: begin -->", "<!-- end -->"
 
 
@@ -43,13 +45,27 @@ def holds(atoms: Atoms) -> bool:
     return True
 
 
+def fewer_colours(file: Path) -> None:
+    """Write a PNG again with a palette: a quarter of the bytes, and no difference that can be seen."""
+    image = Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with atomic_path(file) as temporary:
+        image.save(temporary, format="png", optimize=True)
+
+
+def _symbol(group: SpaceGroup | None) -> str:
+    if group is None:
+        return "no symmetry found"
+    return re.sub(r"_(\d)", lambda match: pictures.lowered(match.group(1)), group.symbol)
+
+
 def section(name: str, crystals: list[Atoms], images: Path, page: Path) -> str:
     """Draw one source of crystals and return its part of the page."""
     titled = []
     for atoms in crystals:
         group = find_space_group(atoms, 0.1)
-        titled.append((f"{pictures.title_of(atoms)}, {group.symbol if group else 'no symmetry found'}", atoms))
+        titled.append((f"{pictures.title_of(atoms)}, {_symbol(group)}", atoms))
     file = save_figure(pictures.gallery(titled), images / f"gallery-{name.replace(' ', '-')}.png")
+    fewer_colours(file)
     names = ", ".join(title for title, _ in titled)
     return f"## {name[0].upper()}{name[1:]}\n\n![{names}]({os.path.relpath(file, page.parent)})\n"
 

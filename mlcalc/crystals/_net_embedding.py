@@ -11,8 +11,8 @@ from mlcalc.crystals.periodic_net import RADII, PeriodicNet
 from mlcalc.errors import CodecError
 
 #: Where lengths are not known, in sums of covalent radii: bonds between atoms with six bonds each, weak edges, and the
-#: least distance of what is not bonded. Chosen on 300 crystals: most come back so.
-BOND, WEAK, APART = 1.08, 1.7, 1.8
+#: least distance of what is not bonded. Chosen on 300 crystals, of which most come back so, some larger, some smaller.
+BOND, WEAK, APART = 0.98, 1.55, 1.64
 #: Bonds are longer the more of them an atom has: with this power of the geometric mean of the two numbers of bonds.
 LONGER = 0.15
 #: Least distance of what no edge joins where lengths are known but do not fit together.

@@ -77,9 +77,14 @@ def _codec(kind: str, elements: list[str], most: int) -> Any:
     return make_codec(options)
 
 
+def lowered(text: str) -> str:
+    """Return text with its digits as subscripts."""
+    return text.translate(_SUBSCRIPTS)
+
+
 def title_of(atoms: Atoms) -> str:
     """Return the reduced formula with subscripts, for titles."""
-    return str(atoms.symbols.formula.reduce()[0].format("metal")).translate(_SUBSCRIPTS)
+    return lowered(str(atoms.symbols.formula.reduce()[0].format("metal")))
 
 
 def _coordinate(axes: Any, array: np.ndarray, atoms: Atoms, codec: Any) -> None:
