@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from ase import Atoms
+from ase.build import bulk
 from PIL import Image
 
 from mlcalc.crystals import SpaceGroup, find_space_group, pictures
@@ -70,6 +71,15 @@ def section(name: str, crystals: list[Atoms], images: Path, page: Path) -> str:
     return f"## {name[0].upper()}{name[1:]}\n\n![{names}]({os.path.relpath(file, page.parent)})\n"
 
 
+def draw_codecs(images: Path) -> None:
+    """Draw rock salt and a perovskite in each representation, for the page on codecs."""
+    sites = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    shown = [bulk("NaCl", "rocksalt", a=5.64), Atoms("SrTiO3", cell=[3.905] * 3, scaled_positions=sites, pbc=True)]
+    for kind in pictures.representations():
+        titled = [(pictures.title_of(atoms), atoms) for atoms in shown]
+        fewer_colours(save_figure(pictures.show(titled, kind), images / f"codec-{kind}.png"))
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MLCALC_DATA", "../shared/data")) / "crystals")
@@ -78,6 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/gallery.md"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     given = parser.parse_args(arguments)
+    draw_codecs(given.images)
     sources = {"real crystals": real_crystals(given.data, given.n)}
     for text in given.candidates:
         name, _, file = text.partition("=")

@@ -1,5 +1,6 @@
 """Crystals as data: symmetry, Wyckoff descriptions, distances, duplicates."""
 
+from mlcalc.crystals.atomic_densities import superposed_density
 from mlcalc.crystals.bond_image import BondImage
 from mlcalc.crystals.bond_string import atoms_of_net, bond_string, parse_bond_string
 from mlcalc.crystals.codec import Codec, make_codec
@@ -39,4 +40,5 @@ __all__ = [
     "make_codec",
     "parse_bond_string",
     "read_density",
+    "superposed_density",
 ]

@@ -10,10 +10,10 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 
-from mlcalc.crystals._atomic_densities import form_factor, superposed_density
 from mlcalc.crystals._codec_checks import known_elements, refuse_clash, refuse_unknown
 from mlcalc.crystals._reduced_cell import reduced
 from mlcalc.crystals._voxel_peaks import draw_peaks, fit_peaks, heights_at
+from mlcalc.crystals.atomic_densities import form_factor, superposed_density
 from mlcalc.crystals.codec import Codec
 from mlcalc.errors import CodecError
 

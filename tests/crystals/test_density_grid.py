@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.io.cube import write_cube
 
 from mlcalc.crystals import DensityGrid, atoms_of_density, density_peaks, read_density
-from mlcalc.crystals._atomic_densities import superposed_density
+from mlcalc.crystals.atomic_densities import superposed_density
 from mlcalc.errors import CodecError
 
 

@@ -7,8 +7,8 @@ from ase.build import bulk
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlcalc.crystals import DensityVoxels, make_codec
-from mlcalc.crystals._atomic_densities import form_factor, superposed_density
 from mlcalc.crystals._voxel_peaks import draw_peaks, fit_peaks, peak_profiles
+from mlcalc.crystals.atomic_densities import form_factor, superposed_density
 from mlcalc.crystals.density_voxels import place_in_table
 from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import CodecError
