@@ -26,7 +26,8 @@ class Embedding:
     Attributes:
         positions: (N, 3) Å.
         cell: (3, 3) Å, right-handed.
-        misfit: root mean square of length found over length wanted, less 1, over all edges.
+        misfit: root mean square of length found over length wanted, less 1, over all edges; known lengths weigh as much
+            as the edge is short, in sums of covalent radii.
     """
 
     positions: np.ndarray
@@ -63,6 +64,8 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
     lengths = np.where(np.isfinite(net.lengths), net.lengths, expected)
     count = len(net.symbols)
     matrix = net.incidence()
+    # As an error of a pixel of the bond image, so that faint pixels, whose lengths are the least certain, weigh least.
+    weights = np.where(np.isfinite(net.lengths), np.minimum(net.radii / lengths, 1.0), 1.0)
     best: tuple[float, np.ndarray] | None = None
     apart = None if known else _others(net, APART)
     for attempt in range(attempts):
@@ -70,8 +73,8 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
         # The equilibrium placement can be a saddle (atoms that have the same neighbours fall together).
         noise = np.random.default_rng(attempt).normal(size=start.shape)
         start = start + noise * (0.15 * min(attempt, 4) if known else 0.02 + 0.1 * min(attempt, 4))
-        placed, cost = _relax(matrix, lengths, start, apart, fine=known)
-        misfit = _misfit(matrix, lengths, placed)
+        placed, cost = _relax(matrix, lengths, weights, start, apart, fine=known)
+        misfit = _misfit(matrix, lengths, weights, placed)
         if best is None or cost < best[0]:
             best = (cost, placed)
         if misfit < 1e-5 or (not known and attempt >= 5):
@@ -83,11 +86,12 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
     placed = best[1]
     if np.linalg.det(placed[count:]) < 0:
         placed = -placed
-    return Embedding(placed[:count], placed[count:], _misfit(matrix, lengths, placed))
+    return Embedding(placed[:count], placed[count:], _misfit(matrix, lengths, weights, placed))
 
 
-def _misfit(matrix: np.ndarray, lengths: np.ndarray, placed: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((np.linalg.norm(matrix @ placed, axis=1) / lengths - 1) ** 2)))
+def _misfit(matrix: np.ndarray, lengths: np.ndarray, weights: np.ndarray, placed: np.ndarray) -> float:
+    errors = np.linalg.norm(matrix @ placed, axis=1) / lengths - 1
+    return float(np.sqrt(np.average(errors**2, weights=weights**2)))
 
 
 def _others(net: PeriodicNet, apart: float) -> tuple[np.ndarray, np.ndarray]:
@@ -129,19 +133,21 @@ def _equilibrium(matrix: np.ndarray, count: int, lengths: np.ndarray, stiffness:
 def _relax(
     matrix: np.ndarray,
     lengths: np.ndarray,
+    weights: np.ndarray,
     start: np.ndarray,
     apart: tuple[np.ndarray, np.ndarray] | None,
     fine: bool,
 ) -> tuple[np.ndarray, float]:
-    """Minimise the squared relative errors of lengths; pairs in ``apart`` count only where they come too close."""
+    """Minimise the squares of weights times relative errors; pairs in ``apart`` count where they come too close."""
     edges = len(lengths)
     if apart is not None:
         matrix, lengths = np.vstack([matrix, apart[0]]), np.concatenate([lengths, apart[1]])
+        weights = np.concatenate([weights, np.ones(len(apart[1]))])
 
     def errors(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         vectors = matrix @ placed
         found = np.sqrt((vectors**2).sum(axis=1) + 1e-12)
-        error = found / lengths - 1
+        error = weights * (found / lengths - 1)
         error[edges:] = np.minimum(error[edges:], 0.0)
         return vectors, found, error
 
@@ -150,7 +156,7 @@ def _relax(
     cost = float(error @ error)
     for _ in range(80 if fine else 40):
         active = error != 0
-        slope = (vectors / (found * lengths)[:, None])[active]
+        slope = ((weights / (found * lengths))[:, None] * vectors)[active]
         jacobian = (matrix[active][:, :, None] * slope[:, None, :]).reshape(len(slope), -1)
         hessian, gradient = jacobian.T @ jacobian, jacobian.T @ error[active]
         for _ in range(8):

@@ -83,6 +83,8 @@ def test_noisy_pictures_are_nearly_the_crystal(same_crystal) -> None:
     back = codec.decode(picture + 0.02 * noise)
     assert back.get_volume() == pytest.approx(atoms.get_volume(), rel=0.05)
     assert same_crystal(atoms, back, 0.05)
+    # Four times the noise leaves faint pixels everywhere; their lengths mean nothing and must not count for much.
+    assert codec.decode(picture + 0.08 * noise).get_volume() == pytest.approx(atoms.get_volume(), rel=0.3)
     assert find_space_group(codec.decode(picture)).number == 216  # type: ignore[union-attr]
 
 
@@ -139,8 +141,9 @@ def _contradiction(shape: tuple[int, ...]) -> np.ndarray:
     for axis in ([1, 0, 0], [0, 1, 0], [0, 0, 1]):
         k = (np.array(axis) + 1) @ [9, 3, 1]
         array[[k, 26 - k], 0, 0] = 1
-    k = (np.array([1, 1, 0]) + 1) @ [9, 3, 1]
-    array[[k, 26 - k], 0, 0] = 0.16  # a + b far longer than a and b together
+    for diagonal in ([1, 1, 0], [1, -1, 0]):  # both far shorter than the sides of their parallelogram
+        k = (np.array(diagonal) + 1) @ [9, 3, 1]
+        array[[k, 26 - k], 0, 0] = 2.5
     return array
 
 

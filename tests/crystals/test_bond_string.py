@@ -121,7 +121,7 @@ def test_whatever_is_typed_is_a_net_or_an_error_with_a_place() -> None:
         ("Na Cl 0 0 +oo 0 0 o+o 0 0 oo+", "do not connect all atoms"),
         ("C C 0 1 ooo 0 1 -oo 0 1 o-o", "along 2 directions"),
         ("H H 0 1 ooo@0.1 0 0 +oo@4 0 0 o+o@4 0 0 oo+@4", "clash"),
-        ("C 0 0 +oo@1.5 0 0 o+o@1.5 0 0 oo+@1.5 0 0 ++o@1.5 0 0 +-o@9", "contradict"),
+        ("C 0 0 +oo@1.5 0 0 o+o@1.5 0 0 oo+@1.5 0 0 ++o@0.8 0 0 +-o@0.8", "contradict"),
     ],
 )
 def test_nets_of_no_crystal(text: str, message: str) -> None:
