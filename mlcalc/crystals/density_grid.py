@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def read_density(path: str | Path, endpoint: bool = False) -> DensityGrid:
     if not path.is_file():
         raise CodecError(f"no file {path}")
     try:
-        with path.open(encoding="utf-8") as stream:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as stream:
             content = read_cube(stream)
     except Exception as error:
         raise CodecError(f"{path} cannot be read as a cube file ({type(error).__name__}: {error})") from error

@@ -89,7 +89,7 @@ def contact_net(atoms: Atoms) -> PeriodicNet:
             chosen = near <= np.maximum(*reach[net.pairs].T)
             chosen = _until_rigid(net, vectors, chosen)
             if chosen is not None:
-                return _part(net, chosen, np.zeros(len(near), dtype=bool))
+                return _part(net, chosen, np.zeros(len(chosen), dtype=bool))
             if limit >= FARTHEST:
                 raise CodecError(
                     f"{atoms.get_chemical_formula()}: pairs up to {FARTHEST:g} sums of covalent radii do not hold "
@@ -116,7 +116,7 @@ def bond_net(atoms: Atoms) -> PeriodicNet:
         if chosen is not None:
             return _part(net, chosen, ~bonds[chosen])
     raise CodecError(
-        f"{atoms.get_chemical_formula()}: pairs up to {FARTHEST:g} times the sum of covalent radii do not connect the "
+        f"{atoms.get_chemical_formula()}: pairs up to {FARTHEST:g} sums of covalent radii do not connect the "
         "crystal; its atoms lie too far apart"
     )
 
@@ -199,5 +199,4 @@ def _until_connected(net: PeriodicNet, chosen: np.ndarray) -> np.ndarray | None:
 
 
 def _part(net: PeriodicNet, edges: np.ndarray, weak: np.ndarray) -> PeriodicNet:
-    edges = np.asarray(edges)
-    return PeriodicNet(net.symbols, net.pairs[edges], net.shifts[edges], net.lengths[edges], weak[: len(edges)])
+    return PeriodicNet(net.symbols, net.pairs[edges], net.shifts[edges], net.lengths[edges], weak)

@@ -54,7 +54,7 @@ def _figure(crystals: Sequence[tuple[str, Atoms]], panels: Sequence[tuple[str, s
         raise CodecError("no crystals to show")
     elements = sorted({s for _, atoms in crystals for s in atoms.get_chemical_symbols()})
     most = max(len(atoms) for _, atoms in crystals)
-    codecs = {kind: _codec(kind, elements, most) for kind, _, _ in panels}
+    codecs = {kind: make_codec({"name": kind, "elements": elements, "max_atoms": most}) for kind, _, _ in panels}
     arrays = [{kind: codec.encode(atoms) for kind, codec in codecs.items()} for _, atoms in crystals]
     figure = new_figure(2.7 * (1 + len(panels)), 2.75 * len(crystals) + 0.25)
     grid = figure.subplots(len(crystals), 1 + len(panels), squeeze=False)
@@ -70,11 +70,6 @@ def _figure(crystals: Sequence[tuple[str, Atoms]], panels: Sequence[tuple[str, s
             if row == 0:
                 axes.set_title(name, fontsize=9.5, color=INK)
     return figure
-
-
-def _codec(kind: str, elements: list[str], most: int) -> Any:
-    options: dict[str, Any] = {"name": kind, "elements": elements, "max_atoms": most}
-    return make_codec(options)
 
 
 def lowered(text: str) -> str:
