@@ -57,7 +57,11 @@ def measure(crystals: list[LabelledCrystal], trip: RoundTrip, matcher: Structure
             undecoded += 1
             continue
         times.append(time.process_time() - start)
-        found = matcher.get_rms_dist(structure(item.atoms), structure(back))
+        pair = (structure(item.atoms), structure(back))
+        found = matcher.get_rms_dist(*pair)
+        if found is None:
+            # Primitive cells of equal crystals can come out differently oriented, and do not match then.
+            found = StructureMatcher(primitive_cell=False).get_rms_dist(*pair)
         if found is not None:
             # The matcher divides by the edge of a cube with the volume of an atom.
             distances.append(found[0] * (item.atoms.get_volume() / len(item.atoms)) ** (1 / 3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_numbers
 
-from mlcalc.crystals.periodic_net import RADII, PeriodicNet
+from mlcalc.crystals.periodic_net import CONTACTS, RADII, PeriodicNet, rank_of_neighbours
 from mlcalc.errors import CodecError
 
 #: Where lengths are not known, in sums of covalent radii: bonds between atoms with six bonds each, weak edges, and the
@@ -15,8 +15,8 @@ from mlcalc.errors import CodecError
 BOND, WEAK, APART = 0.98, 1.55, 1.64
 #: Bonds are longer the more of them an atom has: with this power of the geometric mean of the two numbers of bonds.
 LONGER = 0.15
-#: Least distance of what no edge joins where lengths are known but do not fit together.
-NO_CLOSER = 1.0
+#: Where lengths are known, nothing that no edge joins need be farther apart than this.
+MOST_APART = 2.5
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,21 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
     # As an error of a pixel of the bond image, so that faint pixels, whose lengths are the least certain, weigh least.
     weights = np.where(np.isfinite(net.lengths), np.minimum(net.radii / lengths, 1.0), 1.0)
     best: tuple[float, np.ndarray] | None = None
-    apart = None if known else _others(net, APART)
-    for attempt in range(attempts):
+    apart = _others(net, _reach(net) if known else np.full(count, APART))
+    for attempt in range(attempts if known else min(attempts, 6)):
         start = _equilibrium(matrix, count, lengths, (net.radii / lengths) ** (3 if known else 0))
         # The equilibrium placement can be a saddle (atoms that have the same neighbours fall together).
         noise = np.random.default_rng(attempt).normal(size=start.shape)
         start = start + noise * (0.15 * min(attempt, 4) if known else 0.02 + 0.1 * min(attempt, 4))
-        placed, cost = _relax(matrix, lengths, weights, start, apart, fine=known)
-        misfit = _misfit(matrix, lengths, weights, placed)
+        # Known lengths mostly suffice. Where parts hang together by few edges, there can be several crystals with all
+        # lengths right; in all but one of them atoms that no edge joins come close.
+        crowd = apart if not known or attempt >= 3 else None
+        placed = _relax(matrix, lengths, weights, start, crowd, fine=known)
+        cost = _cost(matrix, lengths, weights, placed) + _crowding(placed, *apart)
         if best is None or cost < best[0]:
             best = (cost, placed)
-        if misfit < 1e-5 or (not known and attempt >= 5):
+        if cost < 1e-9 * len(lengths):
             break
-        if known and attempt == 5:  # lengths that do not fit together: keep what is not bonded apart
-            apart = _others(net, NO_CLOSER)
-            best = None
     assert best is not None
     placed = best[1]
     if np.linalg.det(placed[count:]) < 0:
@@ -89,13 +89,32 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
     return Embedding(placed[:count], placed[count:], _misfit(matrix, lengths, weights, placed))
 
 
+def _reach(net: PeriodicNet) -> np.ndarray:
+    """Return (N,) how near an atom's twelfth neighbour is: what is nearer, in sums of radii, has an edge."""
+    near = np.sort(net.lengths / net.radii)
+    order = np.argsort(net.lengths / net.radii)
+    sorted_net = PeriodicNet(net.symbols, net.pairs[order], net.shifts[order], net.lengths[order], net.weak[order])
+    return np.minimum(rank_of_neighbours(sorted_net, near, CONTACTS), MOST_APART)
+
+
+def _crowding(placed: np.ndarray, matrix: np.ndarray, distances: np.ndarray) -> float:
+    return float((np.minimum(np.linalg.norm(matrix @ placed, axis=1) / distances - 1, 0.0) ** 2).sum())
+
+
+def _cost(matrix: np.ndarray, lengths: np.ndarray, weights: np.ndarray, placed: np.ndarray) -> float:
+    return float(((weights * (np.linalg.norm(matrix @ placed, axis=1) / lengths - 1)) ** 2).sum())
+
+
 def _misfit(matrix: np.ndarray, lengths: np.ndarray, weights: np.ndarray, placed: np.ndarray) -> float:
     errors = np.linalg.norm(matrix @ placed, axis=1) / lengths - 1
     return float(np.sqrt(np.average(errors**2, weights=weights**2)))
 
 
-def _others(net: PeriodicNet, apart: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return incidence (P, N + 3) and least distances (P,) of all pairs, in 27 cells, that no edge joins."""
+def _others(net: PeriodicNet, apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return incidence (P, N + 3) and least distances (P,) of all pairs, in 27 cells, that no edge joins.
+
+    ``apart`` (N,) says for each atom how far what it has no edge to must be, in sums of radii; the lesser counts.
+    """
     count = len(net.symbols)
     images = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
     free = np.ones((count, count, 27), dtype=bool)
@@ -110,7 +129,7 @@ def _others(net: PeriodicNet, apart: float) -> tuple[np.ndarray, np.ndarray]:
     i, j, image = np.nonzero(free)
     own = RADII[[atomic_numbers[s] for s in net.symbols]]
     pairs = PeriodicNet(net.symbols, np.stack([i, j], axis=1), images[image], i * np.nan, i < 0)
-    return pairs.incidence(), apart * (own[i] + own[j])
+    return pairs.incidence(), np.minimum(apart[i], apart[j]) * (own[i] + own[j])
 
 
 def _equilibrium(matrix: np.ndarray, count: int, lengths: np.ndarray, stiffness: np.ndarray) -> np.ndarray:
@@ -137,7 +156,7 @@ def _relax(
     start: np.ndarray,
     apart: tuple[np.ndarray, np.ndarray] | None,
     fine: bool,
-) -> tuple[np.ndarray, float]:
+) -> np.ndarray:
     """Minimise the squares of weights times relative errors; pairs in ``apart`` count where they come too close."""
     edges = len(lengths)
     if apart is not None:
@@ -174,4 +193,4 @@ def _relax(
         placed, (vectors, found, error), cost = trial, new, new_cost
         if cost < 1e-15 or gain < (1e-10 if fine else 1e-5) * cost:
             break
-    return placed, cost
+    return placed

@@ -85,7 +85,7 @@ def contact_net(atoms: Atoms) -> PeriodicNet:
         net, vectors = _neighbours(crystal, limit)
         near = net.lengths / net.radii
         if limit >= FARTHEST or _counts(net).min() >= CONTACTS:
-            reach = NEARLY * _rank_of_neighbours(net, near, CONTACTS)
+            reach = NEARLY * rank_of_neighbours(net, near, CONTACTS)
             chosen = near <= np.maximum(*reach[net.pairs].T)
             chosen = _until_rigid(net, vectors, chosen)
             if chosen is not None:
@@ -110,7 +110,7 @@ def bond_net(atoms: Atoms) -> PeriodicNet:
         if not len(net.pairs):
             continue
         near = net.lengths / net.radii
-        reach = BONDED * _rank_of_neighbours(net, near, 1)
+        reach = BONDED * rank_of_neighbours(net, near, 1)
         bonds = near <= np.maximum(*np.where(np.isfinite(reach), reach, 0.0)[net.pairs].T)
         chosen = _until_connected(net, bonds)
         if chosen is not None:
@@ -149,8 +149,14 @@ def _counts(net: PeriodicNet) -> np.ndarray:
     return np.bincount(net.pairs.ravel(), minlength=len(net.symbols))
 
 
-def _rank_of_neighbours(net: PeriodicNet, near: np.ndarray, rank: int) -> np.ndarray:
-    """Return (N,) how near the neighbour of this rank is, or the last; infinite for atoms without any."""
+def rank_of_neighbours(net: PeriodicNet, near: np.ndarray, rank: int) -> np.ndarray:
+    """Return (N,) how near the neighbour of this rank is, or the last; infinite for atoms without any.
+
+    Args:
+        net: edges, nearest first.
+        near: (E,) ascending.
+        rank: 1 for the nearest.
+    """
     found = np.full(len(net.symbols), np.inf)
     for atom in range(len(found)):
         # An edge to an own image is two neighbours.
