@@ -131,3 +131,11 @@ def test_files_and_densities_of_no_crystal(tmp_path: Path) -> None:
     for formula in ("Xx2", "", "2Cu)"):
         with pytest.raises(CodecError, match="no chemical formula"):
             atoms_of_density(grid, formula)
+
+
+def test_a_density_of_dft() -> None:
+    # All-electron LDA density of cubic BN from PySCF, written by benchmarks/crystals/dft_density.py.
+    grid = read_density(Path(__file__).parent / "bn.cube.gz")
+    assert grid.atoms is not None
+    assert grid.origin.max() > 0.1  # the grid does not begin at the origin
+    assert farthest(grid.atoms, atoms_of_density(grid, "B4N4")) < 0.05
