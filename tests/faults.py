@@ -442,6 +442,26 @@ FAULTS = (
         replace("mlcalc/foundation/sevennet.py", "signs += [sign] * count", "signs += [1.0] * count"),
     ),
     Fault(
+        "left-handed cells decoded as their mirror images",
+        "tests/crystals/test_coordinate_image.py::test_left_handed_cells_are_the_same_crystal",
+        replace("mlcalc/crystals/coordinate_image.py", "(1.0 if atoms.cell.handedness > 0 else -1.0)", "1.0"),
+    ),
+    Fault(
+        "divergence from the prior without the entropy of the posterior",
+        "tests/generators/test_vae_generator.py::test_divergence_is_unbiased",
+        replace("mlcalc/generators/_vae_network.py", "return -entropy - log_mixture", "return -log_mixture"),
+    ),
+    Fault(
+        "gradient penalty that does not train the critic",
+        "tests/generators/test_gan_generator.py::test_penalty_and_its_gradient_by_finite_differences",
+        replace("mlcalc/generators/_gan_network.py", "norm = (gradient.flatten", "norm = (gradient.detach().flatten"),
+    ),
+    Fault(
+        "elements that must be present chosen by their own column alone",
+        "tests/generators/test_image_choice.py::test_choice_is_the_likeliest_that_obeys",
+        replace("mlcalc/generators/_image_choice.py", "losses = gains[:n, None] - logs", "losses = -logs"),
+    ),
+    Fault(
         "messages of the centre instead of the neighbour",
         "tests/potentials/test_nequip.py::test_convolution_is_that_of_e3nn",
         replace("mlcalc/ops/convolution.py", "x.index_select(0, edge_index[1])", "x.index_select(0, edge_index[0])"),

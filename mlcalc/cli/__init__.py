@@ -32,6 +32,8 @@ COMMANDS = (
     "potentials",
     "generate",
     "crystals",
+    "design",
+    "latent_map",
     "benchmark_generator",
     "discover",
     "lammps",

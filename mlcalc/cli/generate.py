@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def generate(
-        name: Annotated[str, typer.Argument(help="Generator: random, substitution, wyckoff.")],
+        name: Annotated[str, typer.Argument(help="Generator: gan, random, substitution, vae, wyckoff.")],
         out: Annotated[Path, typer.Option(help="File ending in .extxyz, or a folder for CIF files.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many candidates.", min=1)] = 20,
         elements: Annotated[Optional[str], typer.Option(help="Elements, all of them present: Si or Li,Mn,O.")] = None,
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator.")] = None,
         guidance: Annotated[Optional[float], typer.Option(help="Guidance towards the aims (wyckoff).", min=0)] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
@@ -69,8 +69,10 @@ def register(app: typer.Typer) -> None:
             ) from None
         given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
         options = {option: value for option, value in given.items() if value is not None}
-        if name != "wyckoff" and (weights or guidance):
-            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights, --guidance")
+        if name not in ("gan", "vae", "wyckoff") and weights:
+            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights")
+        if name != "wyckoff" and guidance:
+            raise typer.BadParameter(f"the generator {name!r} takes no guidance", param_hint="--guidance")
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(

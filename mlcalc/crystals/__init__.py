@@ -4,6 +4,7 @@ from mlcalc.crystals.atomic_densities import superposed_density
 from mlcalc.crystals.bond_image import BondImage
 from mlcalc.crystals.bond_string import atoms_of_net, bond_string, parse_bond_string
 from mlcalc.crystals.codec import Codec, make_codec
+from mlcalc.crystals.coordinate_image import CoordinateImage
 from mlcalc.crystals.density_grid import DensityGrid, atoms_of_density, density_peaks, read_density
 from mlcalc.crystals.density_voxels import DensityVoxels
 from mlcalc.crystals.description import Orbit, WyckoffCrystal, lattice_parameters
@@ -17,6 +18,7 @@ __all__ = [
     "BondImage",
     "ClosestPair",
     "Codec",
+    "CoordinateImage",
     "DensityGrid",
     "DensityVoxels",
     "Orbit",

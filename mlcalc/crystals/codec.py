@@ -90,6 +90,7 @@ def full_sites(atoms: Atoms) -> None:
 CODECS: dict[str, tuple[str, str]] = {
     "bond": ("mlcalc.crystals.bond_image", "BondImage"),
     "density": ("mlcalc.crystals.density_voxels", "DensityVoxels"),
+    "coordinate": ("mlcalc.crystals.coordinate_image", "CoordinateImage"),
 }
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from mlcalc.discovery._crystal_page import crystal_data, crystal_story, element_looks
 from mlcalc.discovery._hull_diagram import hull_diagram
-from mlcalc.discovery.report import asset, render
+from mlcalc.discovery.report import asset, page_json, policy, render
 from mlcalc.environment import machine, versions
 from mlcalc.files import write_atomic
 
@@ -68,23 +64,11 @@ def write_page(
         "command": command,
         "versions": versions(),
         "machine": machine(),
-        "data": _json(data),
+        "data": page_json(data),
         "scripts": scripts,
-        "policy": _policy(scripts),
+        "policy": policy(scripts),
     }
     write_atomic(folder / "report.html", render("campaign.html.j2", values))
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Return a Content-Security-Policy: no network, and no script but those of the page."""
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
-
-
-def _json(value: Any) -> Markup:
-    """Return JSON that may stand in a page: nothing in it can end the element around it."""
-    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _words(value: Any) -> str:

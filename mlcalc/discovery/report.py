@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,18 @@ def image(content: bytes, kind: str, alt: str) -> Markup:
 def asset(name: str) -> Markup:
     """Return a file of ``mlcalc/discovery/page`` as it is, to stand inside a page."""
     return Markup(files("mlcalc.discovery").joinpath("page", name).read_text(encoding="utf-8"))
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """Return a Content-Security-Policy: no network, and no script but those of the page."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+
+
+def page_json(value: Any) -> Markup:
+    """Return JSON that may stand in a page: nothing in it can end the element around it."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def number(value: float | None, digits: int = 3) -> str:

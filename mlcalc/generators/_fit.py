@@ -8,7 +8,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -86,7 +86,7 @@ N = TypeVar("N", bound=torch.nn.Module)
 class Fit(ABC, Generic[S, N]):
     """A training run; subclasses say what an epoch is.
 
-    A subclass sets ``training``, ``validation`` (sequences of crystals in whatever form it likes), ``left_out`` and
+    A subclass sets ``training``, ``validation`` (crystals in whatever form it likes), ``left_out`` and
     ``content`` (a digest of the data) before it calls ``self.prepare(network)``.
 
     Args:
@@ -103,8 +103,8 @@ class Fit(ABC, Generic[S, N]):
     #: Key of ``validate`` that is to become small; its best epoch ships.
     criterion: ClassVar[str]
 
-    training: Sequence[Any]
-    validation: Sequence[Any]
+    training: Sized
+    validation: Sized
     left_out: int
     content: str
 

@@ -27,10 +27,24 @@ def _substitution(**options: Any) -> Generator:
     return SubstitutionGenerator(**options)
 
 
+def _gan(**options: Any) -> Generator:
+    from mlcalc.generators.gan import GanGenerator
+
+    return GanGenerator(**options)
+
+
+def _vae(**options: Any) -> Generator:
+    from mlcalc.generators.vae import VaeGenerator
+
+    return VaeGenerator(**options)
+
+
 #: A new generator is one file and one line here.
 GENERATORS: dict[str, Callable[..., Generator]] = {
+    "gan": _gan,
     "random": _random,
     "substitution": _substitution,
+    "vae": _vae,
     "wyckoff": _wyckoff,
 }
 

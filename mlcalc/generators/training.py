@@ -13,6 +13,18 @@ from mlcalc.generators._fit import Fit, FitSettings, Progress, Report
 
 #: Modules, settings and trainer of each generator that can be trained: a new one is one line here.
 TRAINERS: dict[str, tuple[str, str, str, str]] = {
+    "gan": (
+        "mlcalc.generators._gan_training",
+        "GanFitSettings",
+        "mlcalc.generators._gan_training",
+        "GanTrainer",
+    ),
+    "vae": (
+        "mlcalc.generators._vae_training",
+        "VaeFitSettings",
+        "mlcalc.generators._vae_training",
+        "VaeTrainer",
+    ),
     "wyckoff": (
         "mlcalc.generators._wyckoff_settings",
         "WyckoffSettings",

@@ -1,0 +1,84 @@
+"""What is done with a crystal that was read off an image: constraints, distances, symmetry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from functools import reduce
+from math import gcd
+
+from ase import Atoms
+from ase.formula import Formula
+from ase.geometry import minkowski_reduce
+
+from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals.encoding import encode
+from mlcalc.errors import CrystalError
+from mlcalc.generators.base import Constraints
+
+
+class Finish:
+    """Finishes crystals, and rejects those that do not obey.
+
+    Args:
+        constraints: hard ones.
+        min_distance: smallest allowed distance in units of the sum of covalent radii, own images included.
+        symprec: tolerance within which atoms and cell are moved onto the symmetry found, Å; 0 leaves them.
+    """
+
+    def __init__(self, constraints: Constraints, min_distance: float, symprec: float) -> None:
+        self.constraints, self.min_distance, self.symprec = constraints, min_distance, symprec
+
+    def __call__(self, atoms: Atoms, failed: Counter[str]) -> tuple[Atoms, int | None] | None:
+        """Return the crystal and its space group, or None with a reason counted."""
+        atoms = self._in_volume(atoms)
+        if self.symprec:
+            with suppress(CrystalError):  # where no symmetry is found, it stays as it is
+                atoms = self._in_volume(encode(atoms, self.symprec).atoms())
+        atoms.set_cell(minkowski_reduce(atoms.cell)[0])  # the same crystal, in a cell that is good to relax
+        atoms.wrap()
+        reason = broken(atoms, self.constraints)
+        if reason is None and closest_pair(atoms, self.min_distance) is not None:
+            reason = "atoms too close"
+        if reason is not None:
+            failed[reason] += 1
+            return None
+        found = find_space_group(atoms)
+        if self.constraints.space_groups and (found is None or found.number not in self.constraints.space_groups):
+            failed["came out in a space group that is not allowed"] += 1
+            return None
+        return atoms, found.number if found else None
+
+    def _in_volume(self, atoms: Atoms) -> Atoms:
+        """Scale the cell so that the volume per atom is in the range, if one was given."""
+        atoms = atoms.copy()
+        if self.constraints.volume_per_atom:
+            low, high = self.constraints.volume_per_atom
+            volume = atoms.get_volume() / len(atoms)
+            if not low <= volume <= high:
+                # Not onto the very edge, where rounding decides.
+                inside = min(max(volume, low + 1e-6 * (high - low)), high - 1e-6 * (high - low))
+                atoms.set_cell(atoms.cell.array * (inside / volume) ** (1 / 3), scale_atoms=True)
+        return atoms
+
+
+def broken(atoms: Atoms, constraints: Constraints, volume: bool = True) -> str | None:
+    """Return which hard constraint on composition, number of atoms or (if asked) volume is broken; None for none."""
+    count = atoms.symbols.formula.count()
+    low, high = constraints.n_atoms
+    if not low <= len(atoms) <= high:
+        return "number of atoms not allowed"
+    if constraints.species() and not set(constraints.elements) <= set(count) <= set(constraints.species()):
+        return "elements not allowed"
+    if constraints.formula and _unit(count) != _unit(Formula(constraints.formula).count()):
+        return "another formula"
+    if volume and constraints.volume_per_atom:
+        least, most = constraints.volume_per_atom
+        if not least * (1 - 1e-9) <= atoms.get_volume() / len(atoms) <= most * (1 + 1e-9):
+            return "volume not allowed"
+    return None
+
+
+def _unit(count: dict[str, int]) -> dict[str, int]:
+    common = reduce(gcd, count.values())
+    return {symbol: n // common for symbol, n in count.items()}
