@@ -22,6 +22,7 @@ from mlcalc.files import atomic_path, write_atomic
 
 #: Real crystals that are shown, by formula; the first of the file that has it.
 KNOWN = {"mp_crystals_train": ("NaCl", "ZnO"), "perov_5_train": ("SrTiO3", "BaTiO3")}
+REAL = "real crystals"
 BEGIN, END = "<!-- written by benchmarks/crystals/gallery.py: begin -->", "<!-- end -->"
 
 
@@ -47,8 +48,8 @@ def holds(atoms: Atoms) -> bool:
 
 
 def fewer_colours(file: Path) -> None:
-    """Write a PNG again with a palette: a quarter of the bytes, and no difference that can be seen."""
-    image = Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    """Write a PNG again with a palette: a fraction of the bytes; gradients become steps."""
+    image = Image.open(file).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG)
     with atomic_path(file) as temporary:
         image.save(temporary, format="png", optimize=True)
 
@@ -68,7 +69,8 @@ def section(name: str, crystals: list[Atoms], images: Path, page: Path) -> str:
     file = save_figure(pictures.gallery(titled), images / f"gallery-{name.replace(' ', '-')}.png")
     fewer_colours(file)
     names = ", ".join(title for title, _ in titled)
-    return f"## {name[0].upper()}{name[1:]}\n\n![{names}]({os.path.relpath(file, page.parent)})\n"
+    title = "Real crystals" if name == REAL else f"The generator {name}"
+    return f"## {title}\n\n![{names}]({os.path.relpath(file, page.parent)})\n"
 
 
 def draw_codecs(images: Path) -> None:
@@ -89,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     given = parser.parse_args(arguments)
     draw_codecs(given.images)
-    sources = {"real crystals": real_crystals(given.data, given.n)}
+    sources = {REAL: real_crystals(given.data, given.n)}
     for text in given.candidates:
         name, _, file = text.partition("=")
         if not file:

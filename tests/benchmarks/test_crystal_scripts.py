@@ -89,6 +89,6 @@ def test_the_gallery_is_put_on_its_page(sets: Path, known: Path, tmp_path: Path)
     assert text.startswith("before")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "## Mine\n\n![Si, Fd-3m](gallery-mine.png)" in text
+    assert "## The generator mine\n\n![Si, Fd-3m](gallery-mine.png)" in text
     for name in ("gallery-real-crystals", "gallery-mine", "codec-bond", "codec-density"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
