@@ -49,7 +49,7 @@ def holds(atoms: Atoms) -> bool:
 
 def fewer_colours(file: Path) -> None:
     """Write a PNG again with a palette: a fraction of the bytes; gradients become steps."""
-    image = Image.open(file).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG)
+    image = Image.open(file).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     with atomic_path(file) as temporary:
         image.save(temporary, format="png", optimize=True)
 
