@@ -124,6 +124,23 @@ FAULTS = (
         replace("mlcalc/discovery/_campaign_database.py", '"BEGIN IMMEDIATE"', '"SELECT 1"'),
     ),
     Fault(
+        "bond image whose edges reach the same image from either end",
+        "tests/crystals/test_bond_image.py::test_both_directions_of_an_edge_are_there",
+        replace("mlcalc/crystals/bond_image.py", "array[26 - channel, j, i]", "array[channel, j, i]"),
+    ),
+    Fault(
+        "peaks of a density sought without its periodic images",
+        "tests/crystals/test_density_voxels.py::test_peaks_are_found_between_voxels_and_across_faces",
+        replace("mlcalc/crystals/_voxel_peaks.py", 'size=3, mode="wrap"', 'size=3, mode="nearest"'),
+    ),
+    Fault(
+        "equilibrium placement that forgets in which cell a neighbour lies",
+        "tests/crystals/test_bond_string.py::test_angles_of_diamond_from_its_bonds",
+        replace(
+            "mlcalc/crystals/_net_embedding.py", "-matrix[:, :count].T @ weighted", "matrix[:, :count].T @ weighted"
+        ),
+    ),
+    Fault(
         "density of free coordinates without its norm",
         f"{LIKELIHOOD}::test_coordinate_densities_integrate_to_one",
         replace("mlcalc/generators/_wyckoff_network.py", "torch.special.i0e(kappa)", "torch.special.i1e(kappa)"),

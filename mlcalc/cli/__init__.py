@@ -31,6 +31,7 @@ COMMANDS = (
     "export",
     "potentials",
     "generate",
+    "crystals",
     "design",
     "latent_map",
     "benchmark_generator",

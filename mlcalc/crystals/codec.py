@@ -88,6 +88,8 @@ def full_sites(atoms: Atoms) -> None:
 
 #: Where each codec's class is: a new codec is one file and one line here.
 CODECS: dict[str, tuple[str, str]] = {
+    "bond": ("mlcalc.crystals.bond_image", "BondImage"),
+    "density": ("mlcalc.crystals.density_voxels", "DensityVoxels"),
     "coordinate": ("mlcalc.crystals.coordinate_image", "CoordinateImage"),
 }
 
