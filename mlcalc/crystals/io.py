@@ -33,8 +33,8 @@ def read_crystals(path: str | Path) -> list[LabelledCrystal]:
 
     Args:
         path: ``.jsonl`` or ``.jsonl.gz``, one object a line with ``cell`` (3, 3) in Å, ``species`` and ``frac``
-            (fractional coordinates), everything numeric beside them being a label; or a file of structures, whose
-            ``info`` holds the labels.
+            (fractional coordinates), everything numeric beside them or under ``labels`` being a label; or a file of
+            structures, whose ``info`` holds the labels.
 
     Raises:
         CrystalError: no such file, or a line or file that cannot be read (named).
@@ -59,7 +59,9 @@ def read_crystals(path: str | Path) -> list[LabelledCrystal]:
             atoms = Atoms(row["species"], cell=row["cell"], scaled_positions=row["frac"], pbc=True)
         except (KeyError, TypeError, ValueError) as error:
             raise CrystalError(f"{path}, line {k + 1}: {type(error).__name__}: {error}") from error
-        found.append(LabelledCrystal(atoms, _numbers(row), str(row.get("id", k))))
+        labels = row.get("labels")
+        inner = _numbers(labels) if isinstance(labels, dict) else {}
+        found.append(LabelledCrystal(atoms, _numbers(row) | inner, str(row.get("id", k))))
     return found
 
 
