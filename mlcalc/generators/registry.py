@@ -27,8 +27,15 @@ def _substitution(**options: Any) -> Generator:
     return SubstitutionGenerator(**options)
 
 
+def _flow(**options: Any) -> Generator:
+    from mlcalc.generators.flow import FlowGenerator
+
+    return FlowGenerator(**options)
+
+
 #: A new generator is one file and one line here.
 GENERATORS: dict[str, Callable[..., Generator]] = {
+    "flow": _flow,
     "random": _random,
     "substitution": _substitution,
     "wyckoff": _wyckoff,
