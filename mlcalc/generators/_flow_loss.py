@@ -10,8 +10,6 @@ from mlcalc.generators._flow_data import FlowBatch, FlowCrystal, Scales
 from mlcalc.generators._flow_network import CompositionNetwork, GeometryNetwork
 from mlcalc.generators._flow_paths import draw_path
 
-PARTS = ("coordinates", "lattice", "species")
-
 
 def geometry_losses(
     network: GeometryNetwork,

@@ -1,24 +1,18 @@
-"""Weights files of the generator `flow`: safetensors with one JSON document."""
+"""The networks of the generator `flow` together, and their weights files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
-from mlcalc.errors import ModelFileError
-from mlcalc.files import write_atomic
 from mlcalc.generators._flow_data import Scales
 from mlcalc.generators._flow_network import CompositionNetwork, FlowNetworkSettings, GeometryNetwork
-
-_FORMAT = "mlcalc-flow-1"
+from mlcalc.generators._weights import load_state, read_weights, save_weights, weights_hash
 
 
 class FlowNetworks(nn.Module):
@@ -32,10 +26,11 @@ class FlowNetworks(nn.Module):
     """
 
     def __init__(
-        self, elements: tuple[str, ...], properties: tuple[str, ...], scales: Scales, settings: FlowNetworkSettings
+        self, elements: Sequence[str], properties: Sequence[str], scales: Scales, settings: FlowNetworkSettings
     ) -> None:
         super().__init__()
-        self.elements, self.properties, self.scales, self.settings = elements, properties, scales, settings
+        self.elements, self.properties = tuple(elements), tuple(properties)
+        self.scales, self.settings = scales, settings
         self.composition = CompositionNetwork(elements, 2 * len(properties), settings)
         self.geometry = GeometryNetwork(elements, 2 * len(properties), settings)
 
@@ -48,16 +43,39 @@ class FlowNetworks(nn.Module):
             "network": asdict(self.settings),
         }
 
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> FlowNetworks:
-        """Build networks with any weights."""
-        with torch.random.fork_rng(devices=[]):
-            return cls(
-                tuple(document["elements"]),
-                tuple(document["properties"]),
-                Scales.from_dict(document["scales"]),
-                FlowNetworkSettings(**document["network"]),
-            )
+    def told_more(self, properties: Sequence[str], scales: Scales) -> FlowNetworks:
+        """Return networks that do the same, and may be told other labels.
+
+        Args:
+            properties: the new labels; those known already keep their scale and their effect.
+            scales: of data with the new labels, from which their scales are taken.
+        """
+        mine = self.scales
+        middle, spread = (
+            dict(zip(self.properties, mine.label_middle, strict=True)),
+            dict(zip(self.properties, mine.label_spread, strict=True)),
+        )
+        kept = replace(
+            mine,
+            label_middle=tuple(middle.get(p, m) for p, m in zip(properties, scales.label_middle, strict=True)),
+            label_spread=tuple(spread.get(p, s) for p, s in zip(properties, scales.label_spread, strict=True)),
+        )
+        made = FlowNetworks(self.elements, properties, kept, self.settings)
+        state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+        for name in ("composition.numbers.weight", "geometry.whole.0.weight"):
+            state[name] = _columns(state[name], self.properties, properties)
+        made.load_state_dict(state)
+        return made
+
+
+def _columns(weight: Tensor, old: Sequence[str], new: Sequence[str]) -> Tensor:
+    """Return a weight matrix whose last columns, (value, …, known, …), are those of other labels; new ones are zero."""
+    first = weight.shape[1] - 2 * len(old)
+    told = torch.zeros(len(weight), 2, len(new))
+    for k, name in enumerate(new):
+        if name in old:
+            told[:, :, k] = weight[:, [first + old.index(name), first + len(old) + old.index(name)]]
+    return torch.cat([weight[:, :first], told.flatten(1)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -75,19 +93,10 @@ class LoadedFlow:
     model_hash: str
 
 
-def flow_hash(networks: FlowNetworks) -> str:
-    """Return a digest of architecture and weights."""
-    digest = hashlib.sha256(json.dumps(networks.document(), sort_keys=True).encode())
-    for name, tensor in sorted(networks.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def save_flow(networks: FlowNetworks, path: str | Path, facts: dict[str, Any]) -> None:
-    """Write weights and what they need to be rebuilt; as float16, which is finer than they are determined."""
-    document = {"format": _FORMAT, **networks.document(), "facts": facts}
-    state = {name: tensor.half().contiguous() for name, tensor in networks.state_dict().items()}
-    write_atomic(path, save(state, metadata={"mlcalc": json.dumps(document)}))
+    """Write weights and what they need to be rebuilt; in float16, far finer than training determines them."""
+    state = {name: tensor.half() for name, tensor in networks.state_dict().items()}
+    save_weights(path, "flow", {**networks.document(), "facts": facts}, state)
 
 
 def load_flow(path: str | Path) -> LoadedFlow:
@@ -96,21 +105,13 @@ def load_flow(path: str | Path) -> LoadedFlow:
     Raises:
         ModelFileError: missing, damaged, or not such a file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"no weights file {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            document = json.loads((file.metadata() or {}).get("mlcalc", "{}"))
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}") from error
-    if document.get("format") != _FORMAT:
-        raise ModelFileError(f"{path} holds no weights of the generator `flow` ({document.get('format')!r})")
-    networks = FlowNetworks.from_document(document)
-    try:
-        networks.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path} is damaged: {error}") from error
-    networks.eval()
-    return LoadedFlow(networks, document["facts"], flow_hash(networks))
+    document, state = read_weights(path, "flow")
+    with torch.random.fork_rng(devices=[]):
+        networks = FlowNetworks(
+            document["elements"],
+            document["properties"],
+            Scales.from_dict(document["scales"]),
+            FlowNetworkSettings(**document["network"]),
+        )
+    load_state(networks, {name: tensor.float() for name, tensor in state.items()}, path)
+    return LoadedFlow(networks, document["facts"], weights_hash(networks.document(), networks.state_dict()))

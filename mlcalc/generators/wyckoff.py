@@ -87,11 +87,10 @@ class WyckoffGenerator(Generator):
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         if n < 0 or seed < 0:
             raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
-        unknown = [name for name in constraints.targets() if name not in _TARGETS]
-        if unknown:
+        if constraints.properties:
             raise GeneratorError(
-                f"the generator {self.name!r} knows nothing of {', '.join(unknown)}; "
-                f"it has learnt {', '.join(_TARGETS)}"
+                f"the generator {self.name!r} knows nothing of {', '.join(constraints.properties)}; "
+                "it can aim at formation energy, energy above hull and band gap"
             )
         rules = Rules(constraints, self.elements)  # fails before the first candidate
         guidance = self.guidance if constraints.targets() else 1.0
