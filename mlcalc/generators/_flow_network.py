@@ -91,8 +91,10 @@ class _Layer(nn.Module):
         super().__init__()
         width, messages = settings.width, settings.messages
         self.norm, self.norm_own = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_pairs = nn.Linear(width, 2 * messages)
+        self.to_pairs = nn.Linear(width, 5 * messages)
         self.pair = nn.Linear(pair_features, messages, bias=False)
+        with torch.no_grad():
+            self.pair.weight.mul_(2.0)  # sines are small beside what norms leave
         self.from_pairs = nn.Linear(messages, width)
         self.own = nn.Sequential(
             nn.Linear(width, settings.feedforward), nn.SiLU(), nn.Linear(settings.feedforward, width)
@@ -102,8 +104,11 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, pairs: Tensor, weight: Tensor, whole: Tensor) -> Tensor:
         """Return atoms (B, N, W) after the layer; ``weight`` (B, N, N) averages over partners, ``whole`` is (B, W)."""
         shift, shift_own = self.globals(whole)[:, None].chunk(2, dim=-1)
-        centre, partner = self.to_pairs(self.norm(x) + shift).chunk(2, dim=-1)
-        message = functional.silu(self.pair(pairs) + centre[:, :, None] + partner[:, None])
+        centre, partner, stretch, other, factor = self.to_pairs(self.norm(x) + shift).chunk(5, dim=-1)
+        # What the elements are decides which waves of the difference matter: hence products, not sums alone, with which
+        # training is far slower.
+        waves = self.pair(pairs) * (1 + stretch[:, :, None] + other[:, None])
+        message = functional.silu(waves + centre[:, :, None] + partner[:, None]) * (1 + factor)[:, None]
         x = x + self.from_pairs(torch.einsum("bij,bijm->bim", weight, message))
         moved: Tensor = x + self.own(self.norm_own(x) + shift_own)
         return moved

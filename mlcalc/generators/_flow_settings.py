@@ -28,7 +28,7 @@ class FlowSettings(FitSettings):
 
     name: str = "flow"
     epochs: int = 30
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 4e-3
     warmup: int = 1
     weight_decay: float = 0.01
     most_atoms: int = 20
