@@ -78,7 +78,7 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
         if min(slope, guidance) < 0:
             raise GeneratorError(f"slope ({slope}) and guidance ({guidance}) must not be negative")
-        self._loaded = _load(_path(weights))
+        self._loaded = _load(weights_path(weights))
         self.steps, self.slope, self.guidance = steps, slope, guidance
         self.min_distance, self.attempts = min_distance, attempts
 
@@ -196,7 +196,8 @@ class FlowGenerator(Generator):
         return atoms, found.number if found else None
 
 
-def _path(weights: str | Path | None) -> Path:
+def weights_path(weights: str | Path | None) -> Path:
+    """Return the file of weights: one of the user's, or one that ships, by name; None is what ships as ``flow``."""
     if weights is None:
         return SHIPPED
     shipped = WEIGHTS / f"{weights}.safetensors"
