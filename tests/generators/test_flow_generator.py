@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlcalc.errors import GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Candidate, Constraints, make_generator
 from mlcalc.generators._flow_training import FlowTrainer
 from mlcalc.generators._flow_weights import load_flow
+from mlcalc.generators.flow import weights_path
 from mlcalc.generators.training import generator_settings, make_trainer
 
 CATIONS, ANIONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba"), ("F", "Cl", "Br", "I", "O", "S")
@@ -200,3 +202,23 @@ def test_options_and_files_that_cannot_be(learnt: FlowTrainer, data: Path, tmp_p
     for values, message in (({"most_atoms": 0}, "most_atoms"), ({"drop_property": 2.0}, "drop_property")):
         with pytest.raises(TrainingError, match=message):
             generator_settings({**SMALL, "data": ["x"], **values})
+
+
+@pytest.mark.parametrize("name", ["flow", "flow-perov"])
+def test_weights_that_ship_are_small_quick_and_have_a_card(name: str) -> None:
+    path = weights_path(name)
+    assert path.stat().st_size < 5_000_000
+    loaded, card = load_flow(path), path.with_suffix(".md").read_text(encoding="utf-8")
+    assert loaded.model_hash in card
+    assert loaded.facts["licence"] in card
+    generator = make_generator("flow", weights=name)
+    start = time.process_time()
+    drawn = list(generator.sample(64, Constraints(formula="SrTiO3", n_atoms=(5, 5)), seed=0))
+    assert 64 / (time.process_time() - start) > 5  # crystals per second of one core
+    target = Atoms(
+        "SrTiO3",
+        cell=np.eye(3) * 3.9,
+        scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]],
+        pbc=True,
+    )
+    assert sum(match_error(c.atoms, target) is not None for c in drawn) > 10
