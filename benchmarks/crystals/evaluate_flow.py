@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="of the training, instead of both: its own split by formula")
     parser.add_argument("-n", type=int, default=1000, help="crystals drawn freely (0: none)")
     parser.add_argument("--targets", type=int, default=500, help="held-out crystals to find from their formula")
-    parser.add_argument("--schedules", nargs="+", default=["30,4"], help="steps,slope; several")
+    parser.add_argument("--schedules", nargs="+", default=["30,10"], help="steps,slope; several")
     parser.add_argument("--cutoffs", choices=sorted(coverage.CUTOFFS), help="of coverage; not counted without")
     parser.add_argument("--aim", nargs="*", default=[], help="LABEL=LOW:HIGH")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0])

@@ -73,10 +73,10 @@ def main() -> None:
             "learning_rate": rate,
             "validation_loss": trainer.best_loss,
             "best_epoch": trainer.best_epoch + 1,
-            **by_formula(FlowGenerator(trainer.weights_file), held, 30, 4.0, a.seed)[0],
+            **by_formula(FlowGenerator(trainer.weights_file), held, 30, 10.0, a.seed)[0],
         }
         print(name, json.dumps(result["runs"][name]), flush=True)
-    result["runs"]["weights as they are"] = by_formula(start, held, 30, 4.0, a.seed)[0]
+    result["runs"]["weights as they are"] = by_formula(start, held, 30, 10.0, a.seed)[0]
     print("weights as they are", json.dumps(result["runs"]["weights as they are"]))
     write_atomic(a.out / "transfer.json", json.dumps(result, indent=1) + "\n")
 

@@ -31,7 +31,7 @@ class Schedule:
     """
 
     steps: int = 30
-    slope: float = 4.0
+    slope: float = 10.0
     guidance: float = 1.0
 
 

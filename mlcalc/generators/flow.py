@@ -69,7 +69,7 @@ class FlowGenerator(Generator):
         self,
         weights: str | Path | None = None,
         steps: int = 30,
-        slope: float = 4.0,
+        slope: float = 10.0,
         min_distance: float = 0.6,
         guidance: float = 1.0,
         attempts: int = 50,
