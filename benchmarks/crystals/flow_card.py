@@ -121,7 +121,7 @@ def main() -> None:
             "",
         ]
     if "usual" in figures:
-        lines += ["| | drawn | training set, as many |", "|---|---:|---:|"]
+        lines += ["| | drawn | crystals of the training set |", "|---|---:|---:|"]
         for name, text in USUAL.items():
             mine, theirs = figures["usual"][name], figures["usual_training_set"][name]
             lines.append(f"| {text} | {interval(mine)} | {interval(theirs)} |")

@@ -36,9 +36,12 @@ def main() -> None:
     rows = picture.subplots(2, a.n)
     for k, target in enumerate(chosen):
         asked = Constraints(formula=target.get_chemical_formula(), n_atoms=(len(target), len(target)))
-        (made,) = generator.sample(1, asked, a.seed)
+        (made,) = generator.sample(1, asked, a.seed + k)
         error = match_error(made.atoms, target)
         for axes, atoms in ((rows[0, k], reduced(target)), (rows[1, k], made.atoms)):
+            # The heaviest atom in the middle: origins are arbitrary.
+            atoms.translate(atoms.cell.sum(axis=0) / 2 - atoms.positions[atoms.numbers.argmax()])
+            atoms.wrap()
             plot_atoms(atoms, axes, rotation="-75x,-15y", radii=0.5, show_unit_cell=2)
             axes.set_axis_off()
         rows[0, k].set_title(target.get_chemical_formula(), fontsize=9)

@@ -4,7 +4,7 @@ python benchmarks/crystals/transfer.py --weights flow --data $MLCALC_DATA/crysta
     --held-out $MLCALC_DATA/crystals/jarvis_supercon_val.jsonl.gz \
     --known $MLCALC_DATA/crystals/mp_crystals_train.jsonl.gz --out transfer
 
-Held-out crystals whose formula the weights or the few crystals have seen (``--known``) do not count. The same commands
+Held-out crystals whose formula the weights (``--known``) or the few crystals have seen do not count. The same commands
 as a user's train: ``mlcalc train-generator few.yaml`` and ``… --from WEIGHTS``; both resume.
 """
 
@@ -30,7 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="flow")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, nargs="*", default=[], help="beside what --data has beyond the few")
+    parser.add_argument("--targets", type=int, default=150)
     parser.add_argument("--known", type=Path, nargs="*", default=[])
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=60)
@@ -46,11 +47,14 @@ def main() -> None:
         return [x for x in read_crystals(path) if len(x.atoms) <= 20 and set(x.atoms.symbols) <= known]
 
     every = usable(a.data)
-    few = [every[k].atoms for k in np.random.default_rng(a.seed).permutation(len(every))[: a.n]]
-    seen = {formula(x) for x in few}
+    order = np.random.default_rng(a.seed).permutation(len(every))
+    few, rest = ([every[k].atoms for k in rows] for rows in (order[: a.n], order[a.n :]))
+    seen, theirs = {formula(x) for x in few}, {s for x in few for s in x.symbols}
     for path in a.known:
         seen |= {formula(x.atoms) for x in read_crystals(path)}
-    held = [x.atoms for x in usable(a.held_out) if formula(x.atoms) not in seen]
+    # Elements that the few crystals lack are none that training from nothing could place.
+    pool = [*(x.atoms for path in a.held_out for x in usable(path)), *rest]
+    held = [x for x in pool if formula(x) not in seen and set(x.symbols) <= theirs][: a.targets]
     a.out.mkdir(parents=True, exist_ok=True)
     file = a.out / "few.extxyz"
     ase.io.write(file, few)

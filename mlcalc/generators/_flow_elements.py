@@ -15,11 +15,11 @@ def descriptors(elements: Sequence[str]) -> Tensor:
     rows = []
     for symbol in elements:
         element = Element(symbol)
-        known = element.X == element.X  # NaN for some noble gases
+        negativity = element.data.get("X")  # some noble gases have none, of which the attribute would warn
         group = [float(element.group == g) for g in range(1, 19)]
         row = [float(element.row == r) for r in range(1, 8)]
         radius = (float(covalent_radii[atomic_numbers[symbol]]) - 1.5) / 0.4
-        rows.append([*group, *row, radius, (float(element.X) - 1.8) / 0.6 if known else 0.0, float(known)])
+        rows.append([*group, *row, radius, (negativity - 1.8) / 0.6 if negativity else 0.0, float(bool(negativity))])
     return torch.tensor(rows)
 
 
