@@ -117,7 +117,7 @@ def main() -> None:
             f"## Nothing asked for\n\n{one['n']} crystals, not relaxed: {one['per_second']:.1f} a second on one thread "
             f"of a busy machine ({one['per_processor_second']:.1f} per processor second), "
             f"{one['rejected_per_candidate']:.2f} attempts rejected for each, "
-            f"{one['P1_percent']:.0f} % in space group P1 at 0.1 Å.",
+            f"{one['P1_percent']:.1f} % in space group P1.",
             "",
         ]
     if "usual" in figures:

@@ -19,6 +19,7 @@ from ase import Atoms
 from torch import Tensor
 
 from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals.symmetry import symmetrized
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
@@ -60,6 +61,7 @@ class FlowGenerator(Generator):
         min_distance: smallest allowed distance in units of the sum of covalent radii, self images included.
         guidance: classifier-free guidance of the targets: 1 follows the network that is told them, more exaggerates
             what they change.
+        symprec: crystals are moved onto the symmetry that they have within this distance, Å; 0 leaves them as drawn.
         attempts: crystals drawn for one candidate before giving up.
     """
 
@@ -72,15 +74,16 @@ class FlowGenerator(Generator):
         slope: float = 10.0,
         min_distance: float = 0.6,
         guidance: float = 1.0,
+        symprec: float = 0.1,
         attempts: int = 50,
     ):
         if steps < 1 or attempts < 1:
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
-        if min(slope, guidance) < 0:
-            raise GeneratorError(f"slope ({slope}) and guidance ({guidance}) must not be negative")
+        if min(slope, guidance, symprec) < 0:
+            raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
         self._loaded = _load(weights_path(weights))
         self.steps, self.slope, self.guidance = steps, slope, guidance
-        self.min_distance, self.attempts = min_distance, attempts
+        self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -184,6 +187,10 @@ class FlowGenerator(Generator):
         if closest_pair(atoms, self.min_distance) is not None:
             failed["atoms too close"] += 1
             return None
+        if self.symprec:
+            moved = symmetrized(atoms, self.symprec)
+            # Where the move is what breaks a rule, the crystal stays as drawn.
+            atoms = atoms if closest_pair(moved, self.min_distance) is not None else moved
         if constraints.volume_per_atom is not None:
             low, high = constraints.volume_per_atom
             if not low * (1 - 1e-9) <= atoms.get_volume() / len(atoms) <= high * (1 + 1e-9):
