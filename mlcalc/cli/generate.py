@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -26,12 +26,22 @@ def _symbols(text: Optional[str]) -> tuple[str, ...]:
     return tuple(e.strip() for e in text.split(",")) if text else ()
 
 
+def _targets(texts: list[str]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for text in texts:
+        label, equals, ends = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r}: give NAME=LOW:HIGH, e.g. dir_gap=1:3", param_hint="--target")
+        found[label] = _range(ends, float, "--target") or (0.0, 0.0)
+    return found
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
 
     @app.command()
     def generate(
-        name: Annotated[str, typer.Argument(help="Generator: gan, random, substitution, vae, wyckoff.")],
+        name: Annotated[str, typer.Argument(help="Generator: flow, gan, random, substitution, vae, wyckoff.")],
         out: Annotated[Path, typer.Option(help="File ending in .extxyz, or a folder for CIF files.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many candidates.", min=1)] = 20,
         elements: Annotated[Optional[str], typer.Option(help="Elements, all of them present: Si or Li,Mn,O.")] = None,
@@ -45,8 +55,17 @@ def register(app: typer.Typer) -> None:
         formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
         band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator.")] = None,
-        guidance: Annotated[Optional[float], typer.Option(help="Guidance towards the aims (wyckoff).", min=0)] = None,
+        target: Annotated[
+            Optional[list[str]],
+            typer.Option(help="Aim at NAME=LOW:HIGH of a label of the training data; several (flow, gan, vae)."),
+        ] = None,
+        weights: Annotated[
+            Optional[Path], typer.Option(help="Weights of mlcalc train-generator, or the name of some that ship.")
+        ] = None,
+        guidance: Annotated[
+            Optional[float], typer.Option(help="Guidance towards the aims (flow, wyckoff).", min=0)
+        ] = None,
+        steps: Annotated[Optional[int], typer.Option(help="Steps from noise to crystal (flow).", min=1)] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
         ] = None,
@@ -68,11 +87,15 @@ def register(app: typer.Typer) -> None:
                 f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
             ) from None
         given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
-        options = {option: value for option, value in given.items() if value is not None}
-        if name not in ("gan", "vae", "wyckoff") and weights:
+        options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+        if name not in ("flow", "gan", "vae", "wyckoff") and weights:
             raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights")
-        if name != "wyckoff" and guidance:
+        if name not in ("flow", "wyckoff") and guidance:
             raise typer.BadParameter(f"the generator {name!r} takes no guidance", param_hint="--guidance")
+        if steps is not None:
+            if name != "flow":
+                raise typer.BadParameter(f"the generator {name!r} takes no steps", param_hint="--steps")
+            options["steps"] = steps
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(
@@ -85,6 +108,7 @@ def register(app: typer.Typer) -> None:
             formation_energy_ev_per_atom=_range(formation_energy, float, "--formation-energy"),
             energy_above_hull_ev_per_atom=_range(energy_above_hull, float, "--energy-above-hull"),
             band_gap_ev=_range(band_gap, float, "--band-gap"),
+            properties=_targets(target or []),
         )
         candidates = make_generator(name, **options).sample(n, constraints, seed)
         count = write_candidates(out, track(candidates, description="generating", total=n, transient=True))

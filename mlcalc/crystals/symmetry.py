@@ -7,6 +7,7 @@ from typing import Any
 
 import spglib
 from ase import Atoms
+from ase.spacegroup.symmetrize import refine_symmetry
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ def find_space_group(atoms: Atoms, symprec: float = 1e-3) -> SpaceGroup | None:
     if dataset is None:
         return None
     return SpaceGroup(int(dataset.number), str(dataset.international), symprec)
+
+
+def symmetrized(atoms: Atoms, symprec: float) -> Atoms:
+    """Return a structure moved onto the symmetry that it has within a tolerance; a copy where it has none.
+
+    Args:
+        atoms: fully periodic; number and order of atoms stay.
+        symprec: distance tolerance, Å.
+    """
+    copy = atoms.copy()
+    found = find_space_group(copy, symprec)
+    if found is not None and found.number > 1:
+        refine_symmetry(copy, symprec)
+    return copy
 
 
 def conventional_cell(atoms: Atoms, symprec: float = 1e-2) -> Atoms:

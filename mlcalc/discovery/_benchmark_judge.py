@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 from ase import Atoms
-from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mlcalc.crystals.charges import is_charge_balanced
+from mlcalc.crystals.matching import match_error
 from mlcalc.crystals.symmetry import find_space_group
 from mlcalc.discovery._benchmark_hull import JudgingHull
 from mlcalc.discovery._benchmark_ranking import Ranking, rankings
@@ -20,7 +20,7 @@ from mlcalc.discovery._benchmark_work import Proposed, Worked
 from mlcalc.discovery._ranking import likelihood_score
 from mlcalc.discovery._work import check
 from mlcalc.discovery.hull import Hulls
-from mlcalc.discovery.novelty import KnownCrystals, judge_novelty, structure_of
+from mlcalc.discovery.novelty import KnownCrystals, judge_novelty
 from mlcalc.discovery.stability import StabilityModel
 from mlcalc.records import Record
 
@@ -260,13 +260,3 @@ class Judge:
         hits = [k in best for k in range(len(self.targets))]
         mean = float(np.mean(list(best.values()))) if best else float("nan")
         return self._share(hits, list(range(len(hits)))), mean
-
-
-def match_error(atoms: Atoms, target: Atoms) -> float | None:
-    """Return the RMS distance of a match, in units of (volume per atom)^(1/3), or None where there is none.
-
-    The tolerances are those usual in crystal structure prediction: lengths 0.3, sites 0.5, angles 10°.
-    """
-    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10.0)
-    found = matcher.get_rms_dist(structure_of(target), structure_of(atoms))
-    return None if found is None else float(found[0])

@@ -102,6 +102,9 @@ class StabilityFit(Fit[StabilityTrainingSettings, StabilityNetwork]):
     columns = ("training_mae_ev_per_atom", "validation_mae_ev_per_atom")
     criterion = "validation_mae_ev_per_atom"
 
+    training: list[list[Neighbourhoods]]
+    validation: list[Neighbourhoods]
+
     def __init__(
         self,
         training: Sequence[LabelledStructures],

@@ -27,6 +27,12 @@ def _substitution(**options: Any) -> Generator:
     return SubstitutionGenerator(**options)
 
 
+def _flow(**options: Any) -> Generator:
+    from mlcalc.generators.flow import FlowGenerator
+
+    return FlowGenerator(**options)
+
+
 def _gan(**options: Any) -> Generator:
     from mlcalc.generators.gan import GanGenerator
 
@@ -41,6 +47,7 @@ def _vae(**options: Any) -> Generator:
 
 #: A new generator is one file and one line here.
 GENERATORS: dict[str, Callable[..., Generator]] = {
+    "flow": _flow,
     "gan": _gan,
     "random": _random,
     "substitution": _substitution,

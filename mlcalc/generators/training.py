@@ -13,6 +13,12 @@ from mlcalc.generators._fit import Fit, FitSettings, Progress, Report
 
 #: Modules, settings and trainer of each generator that can be trained: a new one is one line here.
 TRAINERS: dict[str, tuple[str, str, str, str]] = {
+    "flow": (
+        "mlcalc.generators._flow_settings",
+        "FlowSettings",
+        "mlcalc.generators._flow_training",
+        "FlowTrainer",
+    ),
     "gan": (
         "mlcalc.generators._gan_training",
         "GanFitSettings",

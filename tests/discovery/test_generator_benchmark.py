@@ -14,8 +14,8 @@ from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
 from mlcalc.crystals.io import LabelledCrystal
+from mlcalc.crystals.matching import match_error
 from mlcalc.discovery._benchmark_hull import published_hull, reference_hull
-from mlcalc.discovery._benchmark_judge import match_error
 from mlcalc.discovery._benchmark_ranking import rankings
 from mlcalc.discovery._benchmark_report import markdown, write_benchmark
 from mlcalc.discovery._benchmark_statistics import Profile, share

@@ -1,0 +1,216 @@
+"""The generator `flow`: crystals by flow matching, from noise to lattice and positions in a few steps.
+
+First the elements: atoms are unmasked one after another, each element drawn given those before it. Then a network moves
+fractional coordinates, from uniform noise, and the lattice, from Gaussian noise, along a flow (``_flow_paths.py``). A
+formula takes the place of the first part: that is crystal structure prediction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals.symmetry import symmetrized
+from mlcalc.errors import GeneratorError
+from mlcalc.generators._flow_data import to_atoms
+from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
+from mlcalc.generators._flow_weights import LoadedFlow, load_flow
+from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
+
+#: Folder of the weights that ship.
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = WEIGHTS / "flow.safetensors"
+#: Candidates drawn together. Part of what a seed means: results of a batch depend on its size in the last digits.
+_BLOCK = 64
+#: Labels as data files name them, of the targets that have a name of their own.
+_LABELS = {
+    "formation_energy_ev_per_atom": "formation_energy_per_atom",
+    "energy_above_hull_ev_per_atom": "e_above_hull",
+    "band_gap_ev": "band_gap",
+}
+
+
+@dataclass
+class _Tried:
+    """What became of one candidate's attempts."""
+
+    candidate: Candidate | None
+    failed: Counter[str]
+
+
+class FlowGenerator(Generator):
+    """Crystals from a trained flow.
+
+    Targets are told to the networks: for each candidate a value is drawn uniformly from the range. They are wishes, not
+    promises.
+
+    Args:
+        weights: a weights file of ``mlcalc train-generator``, or the name of one that ships (``"flow-perov"``); None
+            takes ``"flow"``.
+        steps: of Euler's method.
+        slope: how much faster than straight paths positions settle late in time (``Schedule``).
+        min_distance: smallest allowed distance in units of the sum of covalent radii, self images included.
+        guidance: classifier-free guidance of the targets: 1 follows the network that is told them, more exaggerates
+            what they change.
+        symprec: crystals are moved onto the symmetry that they have within this distance, Å; 0 leaves them as drawn.
+        attempts: crystals drawn for one candidate before giving up.
+    """
+
+    name = "flow"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        steps: int = 30,
+        slope: float = 10.0,
+        min_distance: float = 0.6,
+        guidance: float = 1.0,
+        symprec: float = 0.1,
+        attempts: int = 50,
+    ):
+        if steps < 1 or attempts < 1:
+            raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
+        if min(slope, guidance, symprec) < 0:
+            raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
+        self._loaded = _load(weights_path(weights))
+        self.steps, self.slope, self.guidance = steps, slope, guidance
+        self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Elements the model knows."""
+        return self._loaded.networks.elements
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Labels that may be aimed at."""
+        return self._loaded.networks.properties
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of architecture and weights."""
+        return self._loaded.model_hash
+
+    def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
+        """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
+        if n < 0 or seed < 0:
+            raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        targets = {_LABELS.get(name, name): (name, ends) for name, ends in constraints.targets().items()}
+        unknown = [name for name in targets if name not in self.properties]
+        if unknown:
+            known = ", ".join(self.properties) or "no property at all"
+            raise GeneratorError(f"these weights know nothing of {', '.join(unknown)}; they have learnt {known}")
+        networks = self._loaded.networks
+        guidance = self.guidance if targets else 1.0
+        composition = CompositionSampler(networks.composition, networks.scales, self.elements, constraints)
+        schedule = Schedule(self.steps, self.slope, guidance)
+        geometry = GeometrySampler(networks.geometry, networks.scales, schedule, constraints.volume_per_atom)
+        return self._sample(n, constraints, seed, targets, composition, geometry)
+
+    def _sample(
+        self,
+        n: int,
+        constraints: Constraints,
+        seed: int,
+        targets: dict[str, tuple[str, tuple[float, float]]],
+        composition: CompositionSampler,
+        geometry: GeometrySampler,
+    ) -> Iterator[Candidate]:
+        for start in range(0, n, _BLOCK):
+            block = self._block(start, constraints, seed, targets, composition, geometry)
+            for offset, tried in enumerate(block[: n - start]):
+                if tried.candidate is None:
+                    reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
+                    raise GeneratorError(
+                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
+                        f"({reasons}); allow a larger volume per atom, other space groups or a smaller min_distance"
+                    )
+                yield tried.candidate
+
+    def _block(
+        self,
+        start: int,
+        constraints: Constraints,
+        seed: int,
+        targets: dict[str, tuple[str, tuple[float, float]]],
+        composition: CompositionSampler,
+        geometry: GeometrySampler,
+    ) -> list[_Tried]:
+        """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that."""
+        rngs = [np.random.default_rng([seed, start + k]) for k in range(_BLOCK)]
+        aims = np.full((_BLOCK, len(self.properties)), np.nan)
+        for label, (_, ends) in targets.items():
+            aims[:, self.properties.index(label)] = [rng.uniform(*ends) for rng in rngs]
+        told = self._loaded.networks.scales.told(torch.from_numpy(aims).float())
+        untold: Tensor | None = torch.zeros_like(told) if geometry.schedule.guidance != 1.0 else None
+        tried = [_Tried(None, Counter()) for _ in rngs]
+        for _ in range(self.attempts):
+            rows = [k for k in range(_BLOCK) if tried[k].candidate is None]
+            if not rows:
+                break
+            without = untold[rows] if untold is not None else None
+            mine = [rngs[k] for k in rows]
+            counts = composition.draw(told[rows], without, geometry.schedule.guidance, mine)
+            for k, row in zip(rows, geometry.draw(counts, told[rows], without, mine), strict=True):
+                built = self._build(row, constraints, tried[k].failed)
+                if built is not None:
+                    asked = {name: float(aims[k, self.properties.index(label)]) for label, (name, _) in targets.items()}
+                    details = {"rejected": sum(tried[k].failed.values()), "steps": self.steps, **asked}
+                    tried[k].candidate = Candidate(
+                        built[0],
+                        Provenance(
+                            generator=self.name,
+                            seed=seed,
+                            index=start + k,
+                            model_hash=self.model_hash,
+                            found_space_group=built[1],
+                            details=details,
+                        ),
+                    )
+        return tried
+
+    def _build(self, row: Drawn, constraints: Constraints, failed: Counter[str]) -> tuple[Atoms, int | None] | None:
+        """Return the atoms and the space group found in them, or None and a reason counted."""
+        if not (np.isfinite(row.coordinates).all() and np.isfinite(row.shape).all()):
+            failed["not a number"] += 1
+            return None
+        atoms = to_atoms(row.species, row.coordinates, row.shape, self.elements)
+        if closest_pair(atoms, self.min_distance) is not None:
+            failed["atoms too close"] += 1
+            return None
+        if self.symprec:
+            moved = symmetrized(atoms, self.symprec)
+            # Where the move is what breaks a rule, the crystal stays as drawn.
+            atoms = atoms if closest_pair(moved, self.min_distance) is not None else moved
+        if constraints.volume_per_atom is not None:
+            low, high = constraints.volume_per_atom
+            if not low * (1 - 1e-9) <= atoms.get_volume() / len(atoms) <= high * (1 + 1e-9):
+                failed["volume out of range"] += 1
+                return None
+        found = find_space_group(atoms)
+        if constraints.space_groups and (found is None or found.number not in constraints.space_groups):
+            failed["came out in a space group that is not allowed"] += 1
+            return None
+        return atoms, found.number if found else None
+
+
+def weights_path(weights: str | Path | None) -> Path:
+    """Return the file of weights: one of the user's, or one that ships, by name; None is what ships as ``flow``."""
+    if weights is None:
+        return SHIPPED
+    shipped = WEIGHTS / f"{weights}.safetensors"
+    return shipped if shipped.is_file() and not Path(weights).is_file() else Path(weights)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> LoadedFlow:
+    return load_flow(path)
