@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -43,10 +43,15 @@ def register(app: typer.Typer) -> None:
             Optional[str], typer.Option(help="Elements that may occur: Li,Mn,O; with --elements, beside these.")
         ] = None,
         formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
-        energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
+        energy_above_hull: Annotated[
+            Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff); 0 unless given, any: no aim.")
+        ] = None,
         band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
         weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
         guidance: Annotated[Optional[float], typer.Option(help="Guidance towards the aims (wyckoff).", min=0)] = None,
+        temperature: Annotated[
+            Optional[float], typer.Option(help="Of elements and positions; below 1: likely ones more often (wyckoff).")
+        ] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
         ] = None,
@@ -67,10 +72,20 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter(
                 f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
             ) from None
-        given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
-        options = {option: value for option, value in given.items() if value is not None}
-        if name != "wyckoff" and (weights or guidance):
-            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights, --guidance")
+        given = {
+            "weights": weights,
+            "guidance": guidance,
+            "temperature": temperature,
+            "prototypes": prototypes,
+            "min_distance": min_distance,
+        }
+        options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+        if energy_above_hull == "any" and name == "wyckoff":
+            energy_above_hull, options["energy_above_hull"] = None, None
+        if name != "wyckoff" and (weights or guidance or temperature):
+            raise typer.BadParameter(
+                f"the generator {name!r} has no weights", param_hint="--weights, --guidance, --temperature"
+            )
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(

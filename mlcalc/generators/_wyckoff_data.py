@@ -76,7 +76,15 @@ def split_by_formula(crystals: Sequence[WyckoffCrystal], fraction: float, seed: 
     Raises:
         GeneratorError: too few formulas.
     """
-    formulas = [Formula.from_dict(c.counts()).reduce()[0].format("hill") for c in crystals]
+    return split_formulas([Formula.from_dict(c.counts()).reduce()[0].format("hill") for c in crystals], fraction, seed)
+
+
+def split_formulas(formulas: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return what ``split_by_formula`` does, of the crystals' reduced formulas (Hill notation).
+
+    Raises:
+        GeneratorError: too few formulas.
+    """
     different = sorted(set(formulas))
     held = round(fraction * len(different))
     if not 0 < held < len(different):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,7 +48,8 @@ class WyckoffGenerator(Generator):
 
     Where the constraints name elements or a formula, the network is told, and what does not fit is masked. Targets
     (formation energy, energy above hull, band gap) are told to the network: for each candidate a value is drawn
-    uniformly from the range. They are wishes, not promises.
+    uniformly from the range. They are wishes, not promises. Where the constraints say nothing about the energy above the
+    hull, the network is told that it is zero, since what is far above it is wanted by few.
 
     Args:
         weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
@@ -57,6 +58,10 @@ class WyckoffGenerator(Generator):
         guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
             exaggerates what the targets change in space group and sites.
         attempts: crystals drawn for one candidate before giving up.
+        temperature: of space group, elements and positions: below 1 what is likely comes more often, above 1 less.
+        geometry_temperature: of lattice and coordinates: the square of their spread goes with it.
+        energy_above_hull: told where the constraints name none, eV per atom; None tells nothing, which draws crystals
+            as they are in the training data.
     """
 
     name = "wyckoff"
@@ -67,11 +72,19 @@ class WyckoffGenerator(Generator):
         min_distance: float = 0.7,
         guidance: float = 1.0,
         attempts: int = 100,
+        temperature: float = 1.0,
+        geometry_temperature: float = 1.0,
+        energy_above_hull: float | None = 0.0,
     ):
         if guidance < 0 or attempts < 1:
             raise GeneratorError(f"guidance ({guidance}) must not be negative, attempts ({attempts}) at least 1")
+        for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
+            if not 0.0 < value < float("inf"):
+                raise GeneratorError(f"{name} must be a positive number, not {value}")
         self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
+        self.temperature, self.geometry_temperature = temperature, geometry_temperature
+        self.energy_above_hull = energy_above_hull
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -87,9 +100,18 @@ class WyckoffGenerator(Generator):
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         if n < 0 or seed < 0:
             raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        if constraints.energy_above_hull_ev_per_atom is None and (aim := self.energy_above_hull) is not None:
+            constraints = replace(constraints, energy_above_hull_ev_per_atom=(aim, aim))
         rules = Rules(constraints, self.elements)  # fails before the first candidate
         guidance = self.guidance if constraints.targets() else 1.0
-        sampler = Sampler(self._loaded.network, rules, constraints.volume_per_atom, guidance)
+        sampler = Sampler(
+            self._loaded.network,
+            rules,
+            constraints.volume_per_atom,
+            guidance,
+            self.temperature,
+            self.geometry_temperature,
+        )
         return self._sample(n, constraints, seed, sampler)
 
     def _sample(self, n: int, constraints: Constraints, seed: int, sampler: Sampler) -> Iterator[Candidate]:

@@ -1,0 +1,40 @@
+"""Write the crystals that the generator's training held out, as targets for ``mlcalc benchmark-generator --targets``.
+
+python benchmarks/crystals/held_out.py --config benchmarks/crystals/wyckoff.yaml --out held_out.extxyz
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import ase.io
+
+from mlcalc.crystals.io import read_crystals
+from mlcalc.generators._wyckoff_data import split_formulas
+from mlcalc.generators._wyckoff_weights import load_network
+from mlcalc.generators.training import read_generator_settings
+from mlcalc.generators.wyckoff import SHIPPED
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "wyckoff.yaml")
+    parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument("--max-atoms", type=int, default=20, help="in the cell as it is in the file")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    settings = read_generator_settings(arguments.config)
+    crystals = [item.atoms for path in settings.data for item in read_crystals(path)]
+    formulas = [atoms.symbols.formula.reduce()[0].format("hill") for atoms in crystals]
+    training, held = split_formulas(formulas, settings.validation_fraction, settings.seed)
+    counts = load_network(arguments.weights).facts["crystals"]
+    if (len(training), len(held)) != (counts["training"], counts["validation"]) or counts.get("left_out"):
+        raise SystemExit(f"{len(training)} and {len(held)} crystals are not those of the weights: {counts}")
+    targets = [crystals[k] for k in held if len(crystals[k]) <= arguments.max_atoms]
+    ase.io.write(arguments.out, targets, format="extxyz")
+    print(f"{len(targets)} crystals of {len({formulas[k] for k in held})} formulas that training did not see")
+
+
+if __name__ == "__main__":
+    main()
