@@ -442,6 +442,23 @@ FAULTS = (
         replace("mlcalc/ops/csrc/convolution_kernels.cpp", "+ slope * unit;", "- slope * unit;"),
     ),
     Fault(
+        "a bond of CHGNet with the features of its first edge's number",
+        "tests/potentials/test_chgnet.py::test_gradients_are_those_of_moved_atoms",
+        replace("mlcalc/potentials/chgnet.py", "bond[reverse.index_select(0, one_way)] = numbers", "pass"),
+    ),
+    Fault(
+        "core and gate of CHGNet exchanged",
+        "tests/foundation/test_chgnet_parity.py::test_one_cell_with_short_and_long_bonds",
+        replace("mlcalc/foundation/chgnet.py", '("mlp_core", "mlp_gate")]', '("mlp_gate", "mlp_core")]'),
+    ),
+    Fault(
+        "wyckoff not told to aim at the hull",
+        "tests/generators/test_wyckoff_generator.py::test_stable_crystals_are_the_aim_unless_told_otherwise",
+        replace(
+            "mlcalc/generators/wyckoff.py", "(aim := self.energy_above_hull) is not None", "(aim := None) is not None"
+        ),
+    ),
+    Fault(
         "pbc lost on the way to another environment",
         "tests/calculators/test_remote.py::test_other_elements_and_pbc_reach_the_other_side[False]",
         replace("mlcalc/calculators/remote.py", '"pbc": atoms.pbc.tolist()', '"pbc": [True, True, True]'),

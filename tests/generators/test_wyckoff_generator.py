@@ -115,6 +115,31 @@ def test_targets_move_the_samples() -> None:
     assert all(4.0 <= c.provenance.details["band_gap_ev"] <= 6.0 for c in wide)
 
 
+def test_stable_crystals_are_the_aim_unless_told_otherwise() -> None:
+    name = "energy_above_hull_ev_per_atom"
+    default, same = sample(8, elements=("Mg", "O")), sample(8, elements=("Mg", "O"), **{name: (0.0, 0.0)})
+    assert all(c.provenance.details[name] == 0.0 for c in default)
+    assert all(a.atoms == b.atoms for a, b in zip(default, same, strict=True))
+    other = sample(8, elements=("Mg", "O"), options={"energy_above_hull": None})
+    assert not any(name in c.provenance.details for c in other)
+    assert not all(a.atoms == b.atoms for a, b in zip(default, other, strict=True))
+    wished = sample(8, elements=("Mg", "O"), **{name: (0.05, 0.08)})
+    assert all(0.05 <= c.provenance.details[name] <= 0.08 for c in wished)
+
+
+def test_cold_draws_are_the_likeliest() -> None:
+    """Symbols without any choice left, then numbers too; each temperature is of its own part alone."""
+    cold = sample(12, formula="TiO2", n_atoms=(3, 12), options={"temperature": 1e-3})
+    assert len({(c.provenance.requested_space_group, len(c.atoms)) for c in cold}) == 1
+    volumes = [c.atoms.get_volume() / len(c.atoms) for c in cold]
+    assert np.std(volumes) > 0.1
+    frozen = sample(12, formula="TiO2", n_atoms=(3, 12), options={"temperature": 1e-3, "geometry_temperature": 1e-6})
+    assert np.std([c.atoms.get_volume() / len(c.atoms) for c in frozen]) < 0.02
+    assert all(c.provenance.log_probability > d.provenance.log_probability for c, d in zip(frozen, cold, strict=True))  # type: ignore[operator]
+    with pytest.raises(GeneratorError, match="temperature must be a positive number"):
+        make_generator("wyckoff", temperature=0.0)
+
+
 def test_candidates_survive_files(free_samples: list[Candidate], tmp_path: Path) -> None:
     write_candidates(tmp_path / "c.extxyz", free_samples[:20])
     back = list(read_candidates(tmp_path / "c.extxyz"))
