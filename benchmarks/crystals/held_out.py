@@ -1,6 +1,6 @@
 """Write the crystals that the generator's training held out, as targets for ``mlcalc benchmark-generator --targets``.
 
-python benchmarks/crystals/held_out.py --config benchmarks/crystals/wyckoff.yaml --out held_out.extxyz
+python benchmarks/crystals/held_out.py --count 100 --out held_out.extxyz
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import ase.io
+import numpy as np
 
 from mlcalc.crystals.io import read_crystals
 from mlcalc.generators._wyckoff_data import split_formulas
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "wyckoff.yaml")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
     parser.add_argument("--max-atoms", type=int, default=20, help="in the cell as it is in the file")
+    parser.add_argument("--count", type=int, help="so many of them, drawn at random; all if not given")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     settings = read_generator_settings(arguments.config)
@@ -32,8 +35,9 @@ def main() -> None:
     if (len(training), len(held)) != (counts["training"], counts["validation"]) or counts.get("left_out"):
         raise SystemExit(f"{len(training)} and {len(held)} crystals are not those of the weights: {counts}")
     targets = [crystals[k] for k in held if len(crystals[k]) <= arguments.max_atoms]
-    ase.io.write(arguments.out, targets, format="extxyz")
-    print(f"{len(targets)} crystals of {len({formulas[k] for k in held})} formulas that training did not see")
+    order = np.random.default_rng(arguments.seed).permutation(len(targets))[: arguments.count]
+    ase.io.write(arguments.out, [targets[k] for k in order], format="extxyz")
+    print(f"{len(order)} of {len(held)} crystals of {len({formulas[k] for k in held})} formulas not trained on")
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def _translate(tensors: dict[str, Tensor], numbers: Tensor, template: dict[str, 
         "norm.weight": tensors["readout_norm.weight"],
         "norm.bias": tensors["readout_norm.bias"],
     }
-    for ours, theirs in ((0, 0), (2, 2), (4, 4), (6, 7)):
+    for place, theirs_at in ((0, 0), (2, 2), (4, 4), (6, 7)):
         for part in ("weight", "bias"):
-            state[f"readout.{ours}.{part}"] = tensors[f"mlp.layers.{theirs}.{part}"]
+            state[f"readout.{place}.{part}"] = tensors[f"mlp.layers.{theirs_at}.{part}"]
     updates = {
         "atom_updates": ("atom_conv_layers", "twoBody_atom"),
         "bond_updates": ("bond_conv_layers", "twoBody_bond"),

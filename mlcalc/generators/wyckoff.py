@@ -48,8 +48,8 @@ class WyckoffGenerator(Generator):
 
     Where the constraints name elements or a formula, the network is told, and what does not fit is masked. Targets
     (formation energy, energy above hull, band gap) are told to the network: for each candidate a value is drawn
-    uniformly from the range. They are wishes, not promises. Where the constraints say nothing about the energy above the
-    hull, the network is told that it is zero, since what is far above it is wanted by few.
+    uniformly from the range. They are wishes, not promises. Where the constraints say nothing about the energy above
+    the hull, the network is told that it is zero, since what is far above it is wanted by few.
 
     Args:
         weights: a weights file of ``mlcalc train-generator``; None takes those that ship.

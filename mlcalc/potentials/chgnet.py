@@ -214,16 +214,15 @@ class CHGNetNetwork(nn.Module):
         short_bonds = bonds.index_select(0, near)
 
         atoms = self.embedding[species]
-        for k, (update_atoms, update_bonds) in enumerate(zip(self.atom_updates, self.bond_updates)):
+        for k, update_atoms in enumerate(self.atom_updates):
             atoms = update_atoms(atoms, bonds, weights, edge_index, bond)
-            short_bonds = update_bonds(atoms, short_bonds, short_weights, angles, pairs, centre)
+            for m, update_bonds in enumerate(self.bond_updates):
+                if m == k:
+                    short_bonds = update_bonds(atoms, short_bonds, short_weights, angles, pairs, centre)
+                    bonds = bonds.index_copy(0, near, short_bonds)
             for m, update_angles in enumerate(self.angle_updates):
                 if m == k:
                     angles = update_angles(atoms, short_bonds, angles, pairs, centre)
-            bonds = bonds.index_copy(0, near, short_bonds)
-        for m, update_atoms in enumerate(self.atom_updates):
-            if m == self.layers - 1:
-                atoms = update_atoms(atoms, bonds, weights, edge_index, bond)
         return self.readout(self.norm(atoms)).squeeze(1)
 
 
