@@ -52,6 +52,9 @@ def register(app: typer.Typer) -> None:
         temperature: Annotated[
             Optional[float], typer.Option(help="Of elements and positions; below 1: likely ones more often (wyckoff).")
         ] = None,
+        geometry_temperature: Annotated[
+            Optional[float], typer.Option(help="Of lattice and coordinates (wyckoff).")
+        ] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
         ] = None,
@@ -76,16 +79,16 @@ def register(app: typer.Typer) -> None:
             "weights": weights,
             "guidance": guidance,
             "temperature": temperature,
+            "geometry_temperature": geometry_temperature,
             "prototypes": prototypes,
             "min_distance": min_distance,
         }
         options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
         if energy_above_hull == "any" and name == "wyckoff":
             energy_above_hull, options["energy_above_hull"] = None, None
-        if name != "wyckoff" and (weights or guidance or temperature):
-            raise typer.BadParameter(
-                f"the generator {name!r} has no weights", param_hint="--weights, --guidance, --temperature"
-            )
+        if name != "wyckoff" and (weights or guidance or temperature or geometry_temperature):
+            hint = "--weights, --guidance, --temperature, --geometry-temperature"
+            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint=hint)
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
         constraints = Constraints(
