@@ -59,6 +59,10 @@ class CrystalError(MlcalcError, ValueError):
     """A structure cannot be described as a crystal, or a description of one makes no sense."""
 
 
+class CodecError(CrystalError):
+    """A crystal does not fit into a codec's array, or an array describes no crystal."""
+
+
 class GeneratorError(MlcalcError, ValueError):
     """A generator cannot meet its constraints, or gave up after a stated number of attempts."""
 

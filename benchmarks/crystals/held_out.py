@@ -12,7 +12,7 @@ import ase.io
 import numpy as np
 
 from mlcalc.crystals.io import read_crystals
-from mlcalc.generators._wyckoff_data import split_formulas
+from mlcalc.generators._split import split_by_formula
 from mlcalc.generators._wyckoff_weights import load_network
 from mlcalc.generators.training import read_generator_settings
 from mlcalc.generators.wyckoff import SHIPPED
@@ -27,17 +27,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    settings = read_generator_settings(arguments.config)
+    _, settings = read_generator_settings(arguments.config)
     crystals = [item.atoms for path in settings.data for item in read_crystals(path)]
-    formulas = [atoms.symbols.formula.reduce()[0].format("hill") for atoms in crystals]
-    training, held = split_formulas(formulas, settings.validation_fraction, settings.seed)
+    compositions = [atoms.symbols.formula.count() for atoms in crystals]
+    training, held = split_by_formula(compositions, settings.validation_fraction, settings.seed)
     counts = load_network(arguments.weights).facts["crystals"]
     if (len(training), len(held)) != (counts["training"], counts["validation"]) or counts.get("left_out"):
         raise SystemExit(f"{len(training)} and {len(held)} crystals are not those of the weights: {counts}")
     targets = [crystals[k] for k in held if len(crystals[k]) <= arguments.max_atoms]
     order = np.random.default_rng(arguments.seed).permutation(len(targets))[: arguments.count]
     ase.io.write(arguments.out, [targets[k] for k in order], format="extxyz")
-    print(f"{len(order)} of {len(held)} crystals of {len({formulas[k] for k in held})} formulas not trained on")
+    print(f"{len(order)} of {len(held)} crystals whose formulas were not trained on")
 
 
 if __name__ == "__main__":

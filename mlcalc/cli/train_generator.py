@@ -17,50 +17,46 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Optional[Path], typer.Option(help="Folder of the run (default: `out` of the config).")] = None,
         threads: Annotated[Optional[int], typer.Option(help="Torch threads (default: as torch likes).")] = None,
         epochs: Annotated[Optional[int], typer.Option(help="Override epochs.")] = None,
+        start: Annotated[
+            Optional[Path], typer.Option("--from", help="Weights to begin from, of the same generator (transfer).")
+        ] = None,
     ) -> None:
-        """Train the generator `wyckoff` on crystals. The same command again resumes."""
+        """Train a generator on crystals: `generator` in the config names it. The same command again resumes."""
         import dataclasses
 
         import torch
         from rich.console import Console
         from rich.progress import Progress
 
-        from mlcalc.generators.training import PARTS, GeneratorTrainer, read_generator_settings
+        from mlcalc.generators.training import make_trainer, read_generator_settings
 
-        settings = read_generator_settings(config)
-        if out is not None:
-            settings = dataclasses.replace(settings, out=str(out))
-        if threads is not None:
-            settings = dataclasses.replace(settings, threads=threads)
-        if epochs is not None:
-            settings = dataclasses.replace(settings, epochs=epochs)
+        name, settings = read_generator_settings(config)
+        given: dict[str, Any] = {
+            "out": out and str(out),
+            "threads": threads,
+            "epochs": epochs,
+            "start": start and str(start),
+        }
+        settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if v is not None})
         if settings.threads:
             torch.set_num_threads(settings.threads)
         console = Console(soft_wrap=True)
 
         def report(row: dict[str, Any]) -> None:
-            parts = ", ".join(f"{part} {row[f'{part}_nats']:.3f}" for part in PARTS)
+            columns = "  ".join(f"{column} {row[column]:.4g}" for column in trainer.columns)
             console.print(
-                f"epoch {row['epoch'] + 1:4d}/{settings.epochs}  nats per crystal: training "
-                f"{row['training_nats']:8.3f}  validation {row['validation_nats']:8.3f} ({parts})  "
-                f"{row['seconds']:.1f} s",
-                highlight=False,
+                f"epoch {row['epoch'] + 1:4d}/{settings.epochs}  {columns}  {row['seconds']:.1f} s", highlight=False
             )
 
         with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("describing crystals", total=None)
-            trainer = GeneratorTrainer(
-                settings, report, lambda _, done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task("reading crystals", total=None)
+            trainer = make_trainer(
+                name, settings, report, lambda _, done, total: bar.update(task, completed=done, total=total)
             )
-        console.print(
-            f"{len(trainer.training)} training and {len(trainer.validation)} validation crystals "
-            f"({trainer.left_out} left out), {len(trainer.elements)} elements; "
-            f"{sum(p.numel() for p in trainer.network.parameters())} weights; folder {trainer.folder}",
-            highlight=False,
-        )
+        console.print(f"{name}: {trainer.describe()}", highlight=False)
         trainer.run()
         console.print(
-            f"validation {trainer.best_loss:.3f} nats per crystal (best epoch {trainer.best_epoch + 1}); weights in "
+            f"{trainer.criterion} {trainer.best_loss:.4g} (best epoch {trainer.best_epoch + 1}); weights in "
             f"{trainer.weights_file}",
             highlight=False,
         )

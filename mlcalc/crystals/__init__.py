@@ -1,5 +1,6 @@
 """Crystals as data: symmetry, Wyckoff descriptions, distances, duplicates."""
 
+from mlcalc.crystals.codec import Codec, make_codec
 from mlcalc.crystals.description import Orbit, WyckoffCrystal, lattice_parameters
 from mlcalc.crystals.distances import ClosestPair, closest_neighbors, closest_pair
 from mlcalc.crystals.encoding import canonical, encode, equivalents
@@ -8,6 +9,7 @@ from mlcalc.crystals.symmetry import SpaceGroup, find_space_group
 
 __all__ = [
     "ClosestPair",
+    "Codec",
     "Orbit",
     "SpaceGroup",
     "WyckoffCrystal",
@@ -19,4 +21,5 @@ __all__ = [
     "find_space_group",
     "fingerprint",
     "lattice_parameters",
+    "make_codec",
 ]

@@ -1,4 +1,4 @@
-"""Crystals as tensors for the Wyckoff transformer: reading, splitting by formula, batches."""
+"""Crystals as tensors for the Wyckoff transformer: reading and batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ase.formula import Formula
 from torch import Tensor
 
 from mlcalc.crystals import WyckoffCrystal
@@ -68,30 +67,6 @@ def encode_crystal(crystal: WyckoffCrystal, vocabulary: Sequence[str], labels: d
         atoms,
         np.array([labels.get(name, np.nan) for name in PROPERTIES]),
     )
-
-
-def split_by_formula(crystals: Sequence[WyckoffCrystal], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return indices for training and validation; all crystals of a reduced formula are on the same side.
-
-    Raises:
-        GeneratorError: too few formulas.
-    """
-    return split_formulas([Formula.from_dict(c.counts()).reduce()[0].format("hill") for c in crystals], fraction, seed)
-
-
-def split_formulas(formulas: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return what ``split_by_formula`` does, of the crystals' reduced formulas (Hill notation).
-
-    Raises:
-        GeneratorError: too few formulas.
-    """
-    different = sorted(set(formulas))
-    held = round(fraction * len(different))
-    if not 0 < held < len(different):
-        raise GeneratorError(f"{len(different)} formulas are too few to hold out {fraction:g} of them for validation")
-    chosen = {different[k] for k in np.random.default_rng([seed, 7]).permutation(len(different))[:held]}
-    training = [k for k, f in enumerate(formulas) if f not in chosen]
-    return training, [k for k, f in enumerate(formulas) if f in chosen]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from math import gcd
@@ -76,6 +76,7 @@ class Constraints:
             property draws crystals that should lie in the range, and one that has not refuses.
         energy_above_hull_ev_per_atom: range to aim at, eV per atom.
         band_gap_ev: range to aim at, eV.
+        properties: ranges to aim at for whatever else a generator was trained on, by label, in the units of its data.
     """
 
     elements: tuple[str, ...] = ()
@@ -87,6 +88,7 @@ class Constraints:
     formation_energy_ev_per_atom: tuple[float, float] | None = None
     energy_above_hull_ev_per_atom: tuple[float, float] | None = None
     band_gap_ev: tuple[float, float] | None = None
+    properties: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Reject what no crystal can satisfy."""
@@ -123,7 +125,8 @@ class Constraints:
     def targets(self) -> dict[str, tuple[float, float]]:
         """Return the ranges to aim at, by name, where given."""
         names = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        named = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**named, **self.properties}
 
     def species(self) -> tuple[str, ...]:
         """Elements that candidates may hold, in the order of ``compositions``; empty where nothing names any."""

@@ -100,6 +100,11 @@ class WyckoffGenerator(Generator):
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         if n < 0 or seed < 0:
             raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        if constraints.properties:
+            raise GeneratorError(
+                f"the generator {self.name!r} knows nothing of {', '.join(constraints.properties)}; "
+                "it can aim at formation energy, energy above hull and band gap"
+            )
         if constraints.energy_above_hull_ev_per_atom is None and (aim := self.energy_above_hull) is not None:
             constraints = replace(constraints, energy_above_hull_ev_per_atom=(aim, aim))
         rules = Rules(constraints, self.elements)  # fails before the first candidate

@@ -16,13 +16,15 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.formula import Formula
+from ase.io import write
 
 from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import CrystalError, ModelFileError, TrainingError
 from mlcalc.generators import Constraints, make_generator
-from mlcalc.generators._wyckoff_data import split_by_formula
+from mlcalc.generators._split import split_by_formula
+from mlcalc.generators._wyckoff_training import WyckoffTrainer
 from mlcalc.generators._wyckoff_weights import load_network
-from mlcalc.generators.training import GeneratorTrainer, generator_settings, read_generator_settings
+from mlcalc.generators.training import generator_settings, make_trainer, read_generator_settings
 
 CATIONS, ANIONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba"), ("F", "Cl", "Br", "I", "O", "S")
 SMALL: dict[str, Any] = {
@@ -60,8 +62,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def trainer(data: Path, out: Path, **changes: Any) -> GeneratorTrainer:
-    return GeneratorTrainer(generator_settings({**SMALL, "data": [str(data)], "out": str(out), **changes}))
+def trainer(data: Path, out: Path, **changes: Any) -> WyckoffTrainer:
+    name, settings = generator_settings({**SMALL, "data": [str(data)], "out": str(out), **changes})
+    made = make_trainer(name, settings)
+    assert isinstance(made, WyckoffTrainer)
+    return made
 
 
 def test_a_run_stopped_anywhere_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
@@ -93,6 +98,7 @@ def test_it_learns_what_the_data_has_in_common(data: Path, tmp_path: Path) -> No
     learnt = trainer(
         data,
         tmp_path / "run",
+        seed=2,  # holds out both structures in proportion
         epochs=40,
         batch_size=4,
         learning_rate=0.01,
@@ -127,10 +133,11 @@ def test_it_learns_what_the_data_has_in_common(data: Path, tmp_path: Path) -> No
 def test_formulas_do_not_cross_the_split() -> None:
     from mlcalc.crystals import encode
 
-    crystals = [encode(a) for a in salts()] + [encode(a.repeat((1, 1, 2))) for a in salts()[:10]]
-    crystals += [encode(bulk(c, "fcc", a=4.0)) for c in ("Cu", "Ag")]
+    described = [encode(a) for a in salts()] + [encode(a.repeat((1, 1, 2))) for a in salts()[:10]]
+    described += [encode(bulk(c, "fcc", a=4.0)) for c in ("Cu", "Ag")]
+    crystals = [c.counts() for c in described]
     training, validation = split_by_formula(crystals, 0.25, seed=3)
-    names = [Formula.from_dict(c.counts()).reduce()[0].format("hill") for c in crystals]
+    names = [Formula.from_dict(c).reduce()[0].format("hill") for c in crystals]
     assert not {names[k] for k in training} & {names[k] for k in validation}
     assert sorted([*training, *validation]) == list(range(len(crystals)))
     assert split_by_formula(crystals, 0.25, seed=3) == (training, validation)
@@ -153,10 +160,11 @@ def test_command_survives_a_kill(data: Path, tmp_path: Path) -> None:
     process.wait()
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "38 training and 10 validation crystals (0 left out), 14 elements" in done.stdout
+    assert "wyckoff: 38 training and 10 validation crystals (0 left out); " in done.stdout
+    assert "; 14 elements" in done.stdout
     assert len(log.read_text().splitlines()) == 21
-    settings = dataclasses.replace(read_generator_settings(config), data=(str(data),), out=str(tmp_path / "again"))
-    again = GeneratorTrainer(settings)
+    name, settings = read_generator_settings(config)
+    again = make_trainer(name, dataclasses.replace(settings, data=(str(data),), out=str(tmp_path / "again")))
     again.run()
     assert (
         load_network(tmp_path / "mine" / "mine.safetensors").model_hash == load_network(again.weights_file).model_hash
@@ -176,11 +184,35 @@ def test_command_survives_a_kill(data: Path, tmp_path: Path) -> None:
         ({"data": ["x"], "network": {"width": 30, "heads": 4}}, "multiple of network.heads"),
         ({"data": ["x"], "drop_property": 2}, "drop_property"),
         ([], "must be a mapping"),
+        ({"data": ["x"], "generator": "random"}, "no generator 'random' can be trained; there are: .*wyckoff"),
     ],
 )
 def test_bad_settings(values: Any, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         generator_settings(values)
+
+
+def test_transfer_begins_where_the_weights_are(data: Path, tmp_path: Path) -> None:
+    learnt = trainer(data, tmp_path / "all")
+    learnt.run()
+    few = _first(data, 12, tmp_path)
+    changes = {"epochs": 1, "learning_rate": 1e-4, "warmup": 0}
+    tuned = trainer(few, tmp_path / "tuned", start=str(learnt.weights_file), **changes)
+    fresh = trainer(few, tmp_path / "fresh", **changes)
+    assert tuned.elements == learnt.elements  # also those that the twelve do not hold
+    tuned.run()
+    fresh.run()
+    assert tuned.best_loss < fresh.best_loss - 2
+    with pytest.raises(TrainingError, match="other settings or data"):
+        trainer(few, tmp_path / "tuned", **changes).run()
+    strange = tmp_path / "strange.extxyz"
+    write(
+        strange, [bulk("CsI", "cesiumchloride", a=4.6), bulk("KAt", "rocksalt", a=7.2), bulk("NaCl", "rocksalt", a=5.6)]
+    )
+    with pytest.raises(TrainingError, match="know no Cs At; leave out"):
+        trainer(strange, tmp_path / "strange", start=str(learnt.weights_file))
+    with pytest.raises(TrainingError, match="start: no weights file"):
+        trainer(few, tmp_path / "none", start=str(tmp_path / "none.safetensors"))
 
 
 def test_bad_files(tmp_path: Path, data: Path) -> None:
