@@ -55,6 +55,14 @@ def register(app: typer.Typer) -> None:
         geometry_temperature: Annotated[
             Optional[float], typer.Option(help="Of lattice and coordinates (wyckoff).")
         ] = None,
+        known: Annotated[
+            Optional[bool],
+            typer.Option(
+                "--known/--no-known",
+                help="Crystals of the training data may come; default: only where elements or a formula are named "
+                "(wyckoff).",
+            ),
+        ] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
         ] = None,
@@ -80,14 +88,16 @@ def register(app: typer.Typer) -> None:
             "guidance": guidance,
             "temperature": temperature,
             "geometry_temperature": geometry_temperature,
+            "known": known,
             "prototypes": prototypes,
             "min_distance": min_distance,
         }
         options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
         if energy_above_hull == "any" and name == "wyckoff":
             energy_above_hull, options["energy_above_hull"] = None, None
-        if name != "wyckoff" and (weights or guidance or temperature or geometry_temperature):
-            hint = "--weights, --guidance, --temperature, --geometry-temperature"
+        learnt = (weights, guidance, temperature, geometry_temperature, known)
+        if name != "wyckoff" and any(value is not None for value in learnt):
+            hint = "--weights, --guidance, --temperature, --geometry-temperature, --known"
             raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint=hint)
         if name != "substitution" and prototypes:
             raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
