@@ -12,7 +12,7 @@ from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._weights import load_state, read_weights, save_weights, weights_hash
 from mlcalc.generators._wyckoff_network import NetworkSettings, WyckoffNetwork
 
-_KNOWN = "known_fingerprints"
+_KNOWN = ("known_fingerprints", "known_formulas")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class LoadedNetwork:
 def save_network(network: WyckoffNetwork, path: str | Path, facts: dict[str, Any], known: KnownFingerprints) -> None:
     """Write weights, what they need to be rebuilt, and which crystals are known to them."""
     document = {"elements": list(network.elements), "network": asdict(network.settings), "facts": facts}
-    save_weights(path, "wyckoff", document, {**network.state_dict(), _KNOWN: known.to_tensor()})
+    known_tensors = dict(zip(_KNOWN, known.to_tensors(), strict=True))
+    save_weights(path, "wyckoff", document, {**network.state_dict(), **known_tensors})
 
 
 def load_network(path: str | Path) -> LoadedNetwork:
@@ -46,7 +47,8 @@ def load_network(path: str | Path) -> LoadedNetwork:
     """
     document, state = read_weights(path, "wyckoff")
     symprec = float(document["facts"].get("symprec_ang", 0.1))
-    known = KnownFingerprints.from_tensor(state.pop(_KNOWN, None), symprec)  # files of earlier versions know none
+    nothing = torch.zeros(0, dtype=torch.int64)  # what files of earlier versions know
+    known = KnownFingerprints.from_tensors(*(state.pop(name, nothing) for name in _KNOWN), symprec)
     with torch.random.fork_rng(devices=[]):
         network = WyckoffNetwork(tuple(document["elements"]), NetworkSettings(**document["network"]))
     load_state(network, state, path)
