@@ -220,6 +220,7 @@ class Judge:
             covered = [a is not None and covers(a) for a in crystals]
             hits = zip(flags["metastable_unique_novel"], covered, strict=True)
             flags["metastable_unique_novel_covered"] = [x and y for x, y in hits]
+            flags["covered"] = covered
         return flags, sum(v and h is None for h, v in zip(heights, valid, strict=True))
 
     def _unique(

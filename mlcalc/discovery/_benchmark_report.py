@@ -27,6 +27,7 @@ _TITLES = {
     "metastable": "metastable",
     "metastable_unique_novel": "metastable, unique, novel",
     "metastable_unique_novel_covered": "of them, in systems of the hull",
+    "covered": "relaxed, in systems of the hull",
 }
 
 
