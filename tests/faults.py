@@ -525,6 +525,28 @@ FAULTS = (
         replace("mlcalc/ops/csrc/convolution_kernels.cpp", "+ slope * unit;", "- slope * unit;"),
     ),
     Fault(
+        "edges of CHGNet that do not find their bond",
+        "tests/foundation/test_chgnet_parity.py::test_one_cell_with_short_and_long_bonds",
+        replace("mlcalc/potentials/chgnet.py", "bond[reverse.index_select(0, one_way)] = numbers", "pass"),
+    ),
+    Fault(
+        "core and gate of CHGNet exchanged",
+        "tests/foundation/test_chgnet_parity.py::test_one_cell_with_short_and_long_bonds",
+        replace("mlcalc/foundation/chgnet.py", '("mlp_core", "mlp_gate")]', '("mlp_gate", "mlp_core")]'),
+    ),
+    Fault(
+        "known crystals proposed again",
+        "tests/generators/test_wyckoff_generator.py::test_known_crystals_are_drawn_again_where_the_choice_is_free",
+        replace("mlcalc/generators/wyckoff.py", "not seen.add(atoms) and", "not seen.add(atoms) and False and"),
+    ),
+    Fault(
+        "wyckoff not told to aim at the hull",
+        "tests/generators/test_wyckoff_generator.py::test_stable_crystals_are_the_aim_unless_told_otherwise",
+        replace(
+            "mlcalc/generators/wyckoff.py", "(aim := self.energy_above_hull) is not None", "(aim := None) is not None"
+        ),
+    ),
+    Fault(
         "pbc lost on the way to another environment",
         "tests/calculators/test_remote.py::test_other_elements_and_pbc_reach_the_other_side[False]",
         replace("mlcalc/calculators/remote.py", '"pbc": atoms.pbc.tolist()', '"pbc": [True, True, True]'),

@@ -45,7 +45,8 @@ def main() -> None:
         "| | |",
         "|---|---|",
         f"| hash | `{loaded.model_hash}` |",
-        f"| weights | {weights}, {arguments.weights.stat().st_size / 1e6:.2f} MB |",
+        f"| weights | {weights}, {arguments.weights.stat().st_size / 1e6:.2f} MB with {len(loaded.known)} fingerprints "
+        "of the training data |",
         f"| network | {json.dumps(asdict(loaded.network.settings))} |",
         f"| data | {facts['training_data']} |",
         f"| licence | {facts['licence']} |",
@@ -60,8 +61,8 @@ def main() -> None:
         + ", ".join(f"{part} {value:.3f}" for part, value in nats.items())
         + f"; together {sum(nats.values()):.3f}.",
         "",
-        f"## What it draws\n\n{figures['n']} crystals of at most 20 atoms, nothing asked for, as drawn and not relaxed "
-        "(`benchmarks/crystals/generate.py`):",
+        f"## What it draws\n\n{figures['n']} crystals of at most 20 atoms as the network draws them: nothing asked",
+        "for, no aim, known crystals too, not relaxed (`benchmarks/crystals/generate.py wyckoff --plain`):",
         "",
         "| | |",
         "|---|---:|",
@@ -72,8 +73,9 @@ def main() -> None:
         "- Trained on ordered crystals of the Materials Project, most of them near its hull, at most 20 atoms in the",
         "  primitive cell, mostly binary and ternary. Larger cells and four or more elements are extrapolations.",
         "- No crystal has been relaxed. Distances and volumes are those of a guess; relax before any judgement.",
-        "- Targets (formation energy, energy above hull, band gap) shift what is drawn; how well they are met has not",
-        "  been measured with a calculator. Gaps are PBE gaps.",
+        "- Targets (formation energy, energy above hull, band gap) shift what is drawn. What an aim at the hull, taken",
+        "  unless told otherwise, is worth is in [generators](../../../docs/generators.md#benchmark); how well others",
+        "  are met has not been measured with a calculator. Gaps are PBE gaps.",
         "- Energies of the labels are on the Materials Project's scale (PBE with MP2020 corrections).",
         "",
         "## How it was trained",

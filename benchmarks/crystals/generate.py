@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--atoms", type=int, default=20, help="largest number of atoms in the primitive cell")
     parser.add_argument("--formula")
+    parser.add_argument("--plain", action="store_true", help="wyckoff as the network draws: no aim, known crystals too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--reference", type=Path, help="crystals that are not new, or crystals.json of a training run")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    generator = make_generator(arguments.generator, **({"weights": arguments.weights} if arguments.weights else {}))
+    options: dict[str, Any] = {"weights": arguments.weights} if arguments.weights else {}
+    if arguments.plain:
+        options |= {"energy_above_hull": None, "guidance": 1.0, "known": True}
+    generator = make_generator(arguments.generator, **options)
     constraints = Constraints(formula=arguments.formula, n_atoms=(1, arguments.atoms))
     list(generator.sample(1, constraints, arguments.seed + 1))  # tables are built once
     wall, processor = time.perf_counter(), time.process_time()

@@ -45,6 +45,9 @@ def register(app: typer.Typer) -> None:
         hull_references: Annotated[
             Optional[Path], typer.Option(help="Crystals to relax for a hull of the potential's own energies.")
         ] = None,
+        relax: Annotated[
+            bool, typer.Option("--relax/--no-relax", help="Without, crystals are judged as generated.")
+        ] = True,
         keep: Annotated[
             float, typer.Option(help="Share of new crystals that rankings before relaxation keep.", min=0.0, max=1.0)
         ] = 1 / 3,
@@ -100,6 +103,7 @@ def register(app: typer.Typer) -> None:
             fmax=fmax,
             max_steps=max_steps,
             keep=keep,
+            relax=relax,
         )
         options: dict[str, dict[str, Any]] = {
             "substitution": {"prototypes": prototypes} if prototypes else {},
@@ -119,7 +123,12 @@ def register(app: typer.Typer) -> None:
             if path.stem in sources:
                 raise WorkflowError(f"two sources are called {path.stem}; rename the file {path}")
             sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
-        engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
+        if relax:
+            engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
+        elif hull or hull_references or potential or calculator:
+            raise WorkflowError("--no-relax wants no potential and no hull: leave them out")
+        else:
+            engine = None
         known = read_crystals(training)
         judge = None
         if hull:
@@ -141,14 +150,14 @@ def register(app: typer.Typer) -> None:
             )
         paths = write_benchmark(result, out)
 
-        last = "metastable, unique, novel" if judge else "unique, novel"
-        table = Table("source", "asked", "valid", "unique, novel", "relaxed", last, "s per success")
+        last, good = ("metastable, ", "metastable_unique_novel") if judge else ("", "unique_novel")
+        after = ("relaxed", f"{last}unique, novel") if relax else ()
+        table = Table("source", "asked", "valid", "unique, novel", *after, "s per success")
         for row in result.rows:
             shares = (
                 row.before["valid"],
                 row.before["unique_novel"],
-                row.after["converged"],
-                row.after["metastable_unique_novel" if judge else "unique_novel"],
+                *((row.after["converged"], row.after[good]) if row.after else ()),
             )
             cells = [f"{100 * s.value:.0f} [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
             table.add_row(row.name, str(row.asked), *cells, f"{row.cost_s:.3g}")

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mlcalc.cli.generate import _range, _symbols
+from mlcalc.cli._constraints import numbers, span, symbols
 
 
 def register(app: typer.Typer) -> None:
@@ -40,21 +40,15 @@ def register(app: typer.Typer) -> None:
         from mlcalc.generators import Constraints, write_candidates
         from mlcalc.generators.design import Designer, DesignSettings
 
-        try:
-            groups = tuple(int(g) for g in space_groups.split(",")) if space_groups else ()
-        except ValueError:
-            raise typer.BadParameter(
-                f"{space_groups!r}: give numbers, e.g. 221,99", param_hint="--space-groups"
-            ) from None
         settings = DesignSettings(gradient_steps=gradient_steps, generations=generations)
         designer = Designer(weights, settings, min_distance)
         constraints = Constraints(
-            elements=_symbols(elements),
+            elements=symbols(elements),
             formula=formula,
-            n_atoms=_range(atoms, int, "--atoms") or (1, designer.generator.codec.max_atoms),
-            space_groups=groups,
-            volume_per_atom=_range(volume, float, "--volume"),
-            chemical_system=_symbols(chemical_system),
+            n_atoms=span(atoms, int, "--atoms") or (1, designer.generator.codec.max_atoms),
+            space_groups=numbers(space_groups, "--space-groups"),
+            volume_per_atom=span(volume, float, "--volume"),
+            chemical_system=symbols(chemical_system),
         )
         found = list(
             track(designer.design(target, n, constraints, seed), description="designing", total=n, transient=True)

@@ -16,6 +16,7 @@ from mlcalc.cli._calculator import (
     Float64Option,
     PotentialOption,
 )
+from mlcalc.cli._constraints import span, symbols
 from mlcalc.cli._inputs import ConfigOption, OutOption
 
 if TYPE_CHECKING:
@@ -94,7 +95,6 @@ def register(app: typer.Typer) -> None:
 
         from mlcalc.cli._calculator import check_choice, precise_calculator, read_potentials
         from mlcalc.cli._inputs import progress_bar
-        from mlcalc.cli.generate import _range, _symbols
         from mlcalc.discovery._demo_steps import trusted_neighbors
         from mlcalc.discovery.campaign import CampaignSettings, run_campaign
         from mlcalc.discovery.funnel import FunnelSettings
@@ -117,8 +117,8 @@ def register(app: typer.Typer) -> None:
         if md_engine == "lammps":
             check_potential(engine)
         info = getattr(engine, "info", None)
-        symbols = _symbols(elements)
-        constraints = Constraints(elements=symbols, formula=formula, n_atoms=_range(atoms, int, "--atoms") or (1, 8))
+        wanted = symbols(elements)
+        constraints = Constraints(elements=wanted, formula=formula, n_atoms=span(atoms, int, "--atoms") or (1, 8))
         settings = CampaignSettings(
             relaxation=FunnelSettings(
                 trusted_neighbors_ang=trusted_neighbors(engine if info is not None else None),
@@ -157,8 +157,8 @@ def register(app: typer.Typer) -> None:
                 partial(_candidates, generator, n, constraints, seed, candidates or []),
                 factory,
                 out,
-                elements=symbols,
-                references=partial(_references, symbols, references or [], materials_project),
+                elements=wanted,
+                references=partial(_references, wanted, references or [], materials_project),
                 settings=settings,
                 description=description,
                 workers=workers,

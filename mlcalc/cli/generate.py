@@ -7,33 +7,18 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from mlcalc.cli._constraints import aims, numbers, span, symbols
 
-def _range(text: Optional[str], kind: type, name: str) -> Optional[tuple]:  # type: ignore[type-arg]
-    """Read ``LOW-HIGH``, ``LOW:HIGH`` (also of negative numbers) or one number."""
-    if text is None:
-        return None
-    parts = text.split(":") if ":" in text or text.startswith("-") else text.split("-")
-    try:
-        low, high = (kind(parts[0]), kind(parts[-1]))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: give LOW-HIGH, e.g. 1-8", param_hint=name) from None
-    if len(parts) > 2:
-        raise typer.BadParameter(f"{text!r}: give LOW-HIGH, e.g. 1-8", param_hint=name)
-    return low, high
-
-
-def _symbols(text: Optional[str]) -> tuple[str, ...]:
-    return tuple(e.strip() for e in text.split(",")) if text else ()
-
-
-def _targets(texts: list[str]) -> dict[str, tuple[float, float]]:
-    found = {}
-    for text in texts:
-        label, equals, ends = text.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{text!r}: give NAME=LOW:HIGH, e.g. dir_gap=1:3", param_hint="--target")
-        found[label] = _range(ends, float, "--target") or (0.0, 0.0)
-    return found
+# Options that only some generators take.
+_TAKERS = {
+    "weights": ("flow", "gan", "vae", "wyckoff"),
+    "guidance": ("flow", "wyckoff"),
+    "steps": ("flow",),
+    "temperature": ("wyckoff",),
+    "geometry_temperature": ("wyckoff",),
+    "known": ("wyckoff",),
+    "prototypes": ("substitution",),
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +38,9 @@ def register(app: typer.Typer) -> None:
             Optional[str], typer.Option(help="Elements that may occur: Li,Mn,O; with --elements, beside these.")
         ] = None,
         formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
-        energy_above_hull: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
+        energy_above_hull: Annotated[
+            Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff); 0 unless given, any: no aim.")
+        ] = None,
         band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
         target: Annotated[
             Optional[list[str]],
@@ -66,6 +53,20 @@ def register(app: typer.Typer) -> None:
             Optional[float], typer.Option(help="Guidance towards the aims (flow, wyckoff).", min=0)
         ] = None,
         steps: Annotated[Optional[int], typer.Option(help="Steps from noise to crystal (flow).", min=1)] = None,
+        temperature: Annotated[
+            Optional[float], typer.Option(help="Of elements and positions; below 1: likely ones more often (wyckoff).")
+        ] = None,
+        geometry_temperature: Annotated[
+            Optional[float], typer.Option(help="Of lattice and coordinates (wyckoff).")
+        ] = None,
+        known: Annotated[
+            Optional[bool],
+            typer.Option(
+                "--known/--no-known",
+                help="Crystals of the training data may come; default: only where elements or a formula are named "
+                "(wyckoff).",
+            ),
+        ] = None,
         prototypes: Annotated[
             Optional[Path], typer.Option(help="Crystals to start from; default AFLOW's (substitution).")
         ] = None,
@@ -77,38 +78,36 @@ def register(app: typer.Typer) -> None:
         """Generate candidate crystals; every constraint holds for every one of them."""
         from rich.progress import track
 
-        from mlcalc.generators import Constraints, make_generator, write_candidates
+        from mlcalc.generators import GENERATORS, Constraints, make_generator, write_candidates
 
-        n_atoms = _range(atoms, int, "--atoms")
-        try:
-            groups = tuple(int(g) for g in space_groups.split(",")) if space_groups else ()
-        except ValueError:
-            raise typer.BadParameter(
-                f"{space_groups!r}: give numbers, e.g. 227,194", param_hint="--space-groups"
-            ) from None
-        given = {"weights": weights, "guidance": guidance, "prototypes": prototypes, "min_distance": min_distance}
-        options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
-        if name not in ("flow", "gan", "vae", "wyckoff") and weights:
-            raise typer.BadParameter(f"the generator {name!r} has no weights", param_hint="--weights")
-        if name not in ("flow", "wyckoff") and guidance:
-            raise typer.BadParameter(f"the generator {name!r} takes no guidance", param_hint="--guidance")
-        if steps is not None:
-            if name != "flow":
-                raise typer.BadParameter(f"the generator {name!r} takes no steps", param_hint="--steps")
-            options["steps"] = steps
-        if name != "substitution" and prototypes:
-            raise typer.BadParameter(f"the generator {name!r} has no prototypes", param_hint="--prototypes")
+        given: dict[str, Any] = {
+            "weights": weights,
+            "guidance": guidance,
+            "steps": steps,
+            "temperature": temperature,
+            "geometry_temperature": geometry_temperature,
+            "known": known,
+            "prototypes": prototypes,
+            "min_distance": min_distance,
+        }
+        options = {option: value for option, value in given.items() if value is not None}
+        for option in options:
+            if name in GENERATORS and name not in _TAKERS.get(option, GENERATORS):
+                hint = f"--{option.replace('_', '-')}"
+                raise typer.BadParameter(f"the generator {name!r} takes no {option.replace('_', ' ')}", param_hint=hint)
+        if energy_above_hull == "any" and name == "wyckoff":
+            energy_above_hull, options["energy_above_hull"] = None, None
         constraints = Constraints(
-            elements=_symbols(elements),
+            elements=symbols(elements),
             formula=formula,
-            n_atoms=n_atoms or (1, 8),
-            space_groups=groups,
-            volume_per_atom=_range(volume, float, "--volume"),
-            chemical_system=_symbols(chemical_system),
-            formation_energy_ev_per_atom=_range(formation_energy, float, "--formation-energy"),
-            energy_above_hull_ev_per_atom=_range(energy_above_hull, float, "--energy-above-hull"),
-            band_gap_ev=_range(band_gap, float, "--band-gap"),
-            properties=_targets(target or []),
+            n_atoms=span(atoms, int, "--atoms") or (1, 8),
+            space_groups=numbers(space_groups, "--space-groups"),
+            volume_per_atom=span(volume, float, "--volume"),
+            chemical_system=symbols(chemical_system),
+            formation_energy_ev_per_atom=span(formation_energy, float, "--formation-energy"),
+            energy_above_hull_ev_per_atom=span(energy_above_hull, float, "--energy-above-hull"),
+            band_gap_ev=span(band_gap, float, "--band-gap"),
+            properties=aims(target),
         )
         candidates = make_generator(name, **options).sample(n, constraints, seed)
         count = write_candidates(out, track(candidates, description="generating", total=n, transient=True))

@@ -47,6 +47,7 @@ class BenchmarkSettings:
         thresholds_ev_per_atom: energies above the hull up to which a crystal is stable, metastable.
         resamples: of the bootstrap.
         keep: share of new candidates that rankings before relaxation relax.
+        relax: relax what was generated; without, all is judged as generated.
     """
 
     number: int = 64
@@ -61,6 +62,7 @@ class BenchmarkSettings:
     thresholds_ev_per_atom: tuple[float, float] = (0.0, 0.1)
     resamples: int = 1000
     keep: float = 1 / 3
+    relax: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class SourceResult(Record):
         name: of the generator, file, or ``"training set"``.
         asked: crystals asked for: the denominator of every share.
         before: shares as generated.
-        after: shares after relaxation.
+        after: shares after relaxation; empty where nothing was to be relaxed.
         distance_before: from the training set, by property (``Profile.distances``), as generated.
-        distance_after: after relaxation.
+        distance_after: after relaxation; empty where nothing was to be relaxed.
         match_before: share of targets that a candidate of their formula matches; None without targets.
-        match_after: after relaxation.
+        match_after: after relaxation; None where nothing was to be relaxed.
         match_rms_before: mean over matched targets of the smallest RMS distance, in (volume per atom)^(1/3).
         match_rms_after: after relaxation.
         hull_unknown: relaxed crystals whose hull is not known; they count as unstable.
@@ -83,8 +85,8 @@ class SourceResult(Record):
         generation_s: time.
         relaxation_s: time.
         cost_s: time for each success: a crystal that is relaxed, unique and novel, and metastable where there is a
-            hull; infinite without any.
-        rankings: what rankings before relaxation are worth.
+            hull; unique and novel as generated where nothing was to be relaxed; infinite without any.
+        rankings: what rankings before relaxation are worth; none where nothing was to be relaxed.
         failures: reason → number of crystals that did not get through.
     """
 
@@ -127,10 +129,13 @@ class Judge:
         """Return what became of all that was asked of a source; ``known``: it is the training set itself."""
         items = worked.proposed
         before, _ = self._flags(items, [p.atoms for p in items], relaxed=False)
-        after, unknown = self._flags(items, [p.relaxed for p in items], relaxed=True)
+        relax = self.settings.relax
+        after, unknown = self._flags(items, [p.relaxed for p in items], relaxed=True) if relax else ({}, 0)
         gains = [p.gain_ev_per_atom for p in items if p.relaxed is not None]
-        matches = [self._matches(items, relaxed) if not known else (None, float("nan")) for relaxed in (False, True)]
-        good = after["metastable_unique_novel" if self.hull else "unique_novel"]
+        nothing: tuple[Interval | None, float] = (None, float("nan"))
+        matches = [self._matches(items, relaxed) if not known else nothing for relaxed in (False, True)[: 1 + relax]]
+        matches += [nothing] * (2 - len(matches))
+        good = after["metastable_unique_novel" if self.hull else "unique_novel"] if relax else before["unique_novel"]
         successes = sum(good)
         total = worked.generation_s + worked.relaxation_s
         groups = [p.condition for p in items]
@@ -140,7 +145,7 @@ class Judge:
             before={key: self._share(hits, groups) for key, hits in before.items()},
             after={key: self._share(hits, groups) for key, hits in after.items()},
             distance_before=self._distances([p.atoms for p in items if p.atoms is not None]),
-            distance_after=self._distances([p.relaxed for p in items if p.relaxed is not None]),
+            distance_after=self._distances([p.relaxed for p in items if p.relaxed is not None]) if relax else {},
             match_before=matches[0][0],
             match_after=matches[1][0],
             match_rms_before=matches[0][1],
@@ -158,7 +163,9 @@ class Judge:
                 self.settings.keep,
                 self._share,
                 groups,
-            ),
+            )
+            if relax
+            else (),
             failures=dict(Counter(p.problem for p in items if p.problem is not None)),
         )
 
@@ -230,6 +237,7 @@ class Judge:
             covered = [a is not None and covers(a) for a in crystals]
             hits = zip(flags["metastable_unique_novel"], covered, strict=True)
             flags["metastable_unique_novel_covered"] = [x and y for x, y in hits]
+            flags["covered"] = covered
         return flags, sum(v and h is None for h, v in zip(heights, valid, strict=True))
 
     def _unique(

@@ -27,6 +27,7 @@ _TITLES = {
     "metastable": "metastable",
     "metastable_unique_novel": "metastable, unique, novel",
     "metastable_unique_novel_covered": "of them, in systems of the hull",
+    "covered": "relaxed, in systems of the hull",
 }
 
 
@@ -48,18 +49,19 @@ def markdown(result: BenchmarkResult) -> str:
         f"Shares of the crystals asked for ({asked}) in %, with 95 % intervals. Failures are in the denominator.",
         "## As generated",
         _shares([row.before for row in rows], rows),
-        "## After relaxation",
-        _shares([row.after for row in rows], rows),
     ]
+    if rows[0].after:
+        parts += ["## After relaxation", _shares([row.after for row in rows], rows)]
     if result.hull is not None:
         parts += [result.hull.sentence()]
-    parts += [
-        "## Ranked before relaxation",
-        "Successes in % of the relaxations spent: relaxed, unique, novel"
-        + (", metastable" if result.hull is not None else "")
-        + ". Factor: over relaxing all.",
-        _rankings(rows),
-    ]
+    if rows[0].rankings:
+        parts += [
+            "## Ranked before relaxation",
+            "Successes in % of the relaxations spent: relaxed, unique, novel"
+            + (", metastable" if result.hull is not None else "")
+            + ". Factor: over relaxing all.",
+            _rankings(rows),
+        ]
     if any(row.match_before for row in rows):
         parts += ["## Targets found", _matches(rows)]
     parts += [
@@ -90,7 +92,9 @@ def plot_benchmark(result: BenchmarkResult, path: str | Path) -> Path:
         colour = f"C{k}"
         # Stability is known of relaxed crystals only.
         pale = [100 * row.before[key].value if key in row.before else float("nan") for key in keys]
-        axes.bar(at, pale, width=width, color=colour, alpha=0.3)
+        axes.bar(at, pale, width=width, color=colour, alpha=0.3, label=None if row.after else row.name)
+        if not row.after:
+            continue
         full = [row.after[key] for key in keys]
         errors = [
             [100 * max(s.value - s.low, 0.0) for s in full],
@@ -154,6 +158,7 @@ def _distances(rows: Sequence[SourceResult]) -> str:
         [row.name, when, *(_number(found[key]) for key in keys)]
         for row in rows
         for when, found in (("generated", row.distance_before), ("relaxed", row.distance_after))
+        if found
     ]
     return _table(["source", "", *(f"`{key}`" for key in keys)], lines)
 

@@ -101,7 +101,7 @@ def run_benchmark(
         sources: name → ``draw(constraints, count, seed)``, giving up to ``count`` crystals; ``Free`` of it names no
             elements.
         training: crystals that statistics are compared with; a sample of them is the last row.
-        calculator: any ASE calculator; those that can relax lists together do.
+        calculator: any ASE calculator; those that can relax lists together do. Not looked at without ``relax``.
         folder: made if missing.
         settings: defaults if None.
         conditions: what everyone is asked for; None takes chemical systems of the training set, or the targets'
@@ -124,6 +124,8 @@ def run_benchmark(
         raise WorkflowError("targets have formulas: no source can choose its own elements")
     if len(targets) and conditions is not None:
         raise WorkflowError("targets are conditions of their own: give one of the two")
+    if hull is not None and not settings.relax:
+        raise WorkflowError("energies above a hull are those of relaxed crystals: relax, or leave the hull out")
     if settings.number < 1 or settings.per_condition < 1:
         raise WorkflowError("number and per_condition must be at least 1")
     if len(targets):
@@ -133,7 +135,7 @@ def run_benchmark(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
-        "calculator": describe_calculator(calculator),
+        "calculator": describe_calculator(calculator) if settings.relax else "none",
         "training": _digest(training),
         "targets": _digest(targets),
         "conditions": hashlib.sha256(json.dumps(conditions[0].to_dict()).encode()).hexdigest()[:12],
@@ -154,7 +156,9 @@ def run_benchmark(
             def update(done: int, total: int, name: str = name) -> None:
                 tell(name, done, total)
 
-            found = relax_all(journal, proposed, calculator, options, settings.min_distance, update)
+            found = proposed
+            if settings.relax:
+                found = relax_all(journal, proposed, calculator, options, settings.min_distance, update)
             times = [seconds(journal, stage, len(found)) for stage in ("generation", "relaxation")]
             worked = Worked(tuple(found), *times)
         rows.append(judge.row(name, worked, known=name == TRAINING))

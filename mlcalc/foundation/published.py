@@ -76,7 +76,28 @@ _SEVENNET = PotentialInfo(
         "licence_text": (Path(__file__).parent / "licences" / "sevennet.txt").read_text(encoding="utf-8"),
     },
 )
+_CHGNET = PotentialInfo(
+    elements=tuple(_ELEMENTS_OF_MPTRJ.split()),
+    cutoff=6.0,
+    layers=4,
+    name="chgnet-0.3.0",
+    needs=("reverse_edge",),
+    energy_scale="PBE and PBE+U (VASP, Materials Project), total energies with MP2020 corrections",
+    licence="BSD-3-Clause-LBNL, Copyright (c) 2023, The Regents of the University of California",
+    training_data=_SEVENNET.training_data,
+    provenance={
+        "source": "https://github.com/CederGroupHub/chgnet; Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
+        "licence_text": (Path(__file__).parent / "licences" / "chgnet.txt").read_text(encoding="utf-8"),
+    },
+)
 _KNOWN = (
+    Published(
+        info=_CHGNET,
+        package="chgnet",
+        file="chgnet/pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
+        sha256="d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1",
+        builder="mlcalc.foundation.chgnet:from_checkpoint",
+    ),
     Published(
         info=replace(_SEVENNET, name="sevennet-0"),
         package="sevenn",

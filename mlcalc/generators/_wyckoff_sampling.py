@@ -61,12 +61,21 @@ class Sampler:
         rules: masks of the constraints.
         volume: smallest and largest volume per atom, Å³.
         guidance: how far to go from the logits without targets to those with; 1 takes the latter.
+        temperature: of space group, elements and letters; below 1 what is likely becomes likelier.
+        geometry_temperature: of lattice and coordinates; the square of their spread goes with it.
     """
 
     def __init__(
-        self, network: WyckoffNetwork, rules: Rules, volume: tuple[float, float] | None, guidance: float
+        self,
+        network: WyckoffNetwork,
+        rules: Rules,
+        volume: tuple[float, float] | None,
+        guidance: float,
+        temperature: float = 1.0,
+        geometry_temperature: float = 1.0,
     ) -> None:
         self.network, self.rules, self.guidance = network, rules, guidance
+        self.temperature, self.geometry_temperature = temperature, geometry_temperature
         self.log_volume = None if volume is None else np.log(volume) + np.array([1e-9, -1e-9])
         if self.log_volume is not None and self.log_volume[0] > self.log_volume[1]:
             self.log_volume[:] = self.log_volume.mean()
@@ -112,7 +121,11 @@ class Sampler:
         if self.copies == 2:
             with_targets, without = logits.chunk(2)
             logits = without + self.guidance * (with_targets - without)
-        return logits.numpy()
+        return logits.numpy() / self.temperature
+
+    def _tempered(self, log_weights: Tensor) -> Tensor:
+        """Return log weights of the components of a mixture at the temperature of the geometry."""
+        return torch.log_softmax(log_weights / self.geometry_temperature, dim=-1)
 
     def _sites(self, drawn: list[Drawn], hidden: Tensor, rngs: list[np.random.Generator]) -> Tensor:
         """Draw sites until every row has ended; return the hidden states of the last sites."""
@@ -150,7 +163,9 @@ class Sampler:
             last = torch.where(torch.from_numpy(np.tile(active, self.copies))[:, None], hidden, last)
 
     def _lattices(self, drawn: list[Drawn], last: Tensor, rngs: list[np.random.Generator]) -> None:
-        log_weights, means, log_widths = (t.double().numpy() for t in self.network.lattice_mixture(last[: self.rows]))
+        mixture = [t.double() for t in self.network.lattice_mixture(last[: self.rows])]
+        log_weights, means = self._tempered(mixture[0]).numpy(), mixture[1].numpy()
+        log_widths = mixture[2].numpy() + 0.5 * math.log(self.geometry_temperature)
         free = site_tables()[3].numpy()
         for k, (row, rng) in enumerate(zip(drawn, rngs, strict=True)):
             weights, widths = log_weights[k].copy(), np.exp(log_widths[k])
@@ -194,6 +209,8 @@ class Sampler:
             tokens = self.network.geometry_tokens(sites, previous, given, shape)[:, 0]
             mixture = self.network.coordinate_mixture(self._step(tokens + self.start, active)[: self.rows])
             log_weights, centres, log_kappa = (t.double() for t in mixture)
+            log_weights = self._tempered(log_weights)
+            log_kappa = log_kappa - math.log(self.geometry_temperature)
             weights, middle, kappa = log_weights.exp().numpy(), centres.numpy(), log_kappa.exp().numpy()
             for r in np.flatnonzero(active):
                 k, rng = where[r][step], rngs[r]

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from mlcalc.crystals import WyckoffCrystal, encode
+from mlcalc.crystals.fingerprints import fingerprint_of
 from mlcalc.crystals.io import LabelledCrystal
 from mlcalc.errors import CrystalError, ModelFileError, TrainingError
 from mlcalc.files import write_atomic
 from mlcalc.generators._fit import Fit, Progress, Report, content_digest
+from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._split import split_by_formula
 from mlcalc.generators._wyckoff_data import (
     Batch,
@@ -54,6 +56,7 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
         items = [encode_crystal(c, self.elements, label) for c, label in zip(crystals, labels, strict=True)]
         kept, held = split_by_formula([c.counts() for c in crystals], settings.validation_fraction, settings.seed)
         self.training, self.validation = [items[k] for k in kept], [items[k] for k in held]
+        self.known = KnownFingerprints(map(fingerprint_of, crystals), settings.symprec)
         self.content = content_digest(found, settings.symprec)
         self.prepare(network, start)
 
@@ -148,7 +151,7 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
 
     def write_weights(self, path: Path) -> None:
         """Write the network."""
-        save_network(self.network, path, self.facts())
+        save_network(self.network, path, self.facts(), self.known)
 
     def facts(self) -> dict[str, Any]:
         """Return what the weights file says about its training."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
+from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._wyckoff_data import conditions
 from mlcalc.generators._wyckoff_rules import Rules
 from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
@@ -48,7 +49,8 @@ class WyckoffGenerator(Generator):
 
     Where the constraints name elements or a formula, the network is told, and what does not fit is masked. Targets
     (formation energy, energy above hull, band gap) are told to the network: for each candidate a value is drawn
-    uniformly from the range. They are wishes, not promises.
+    uniformly from the range. They are wishes, not promises. Where the constraints say nothing about the energy above
+    the hull, the network is told that it is zero, since what is far above it is wanted by few.
 
     Args:
         weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
@@ -57,6 +59,13 @@ class WyckoffGenerator(Generator):
         guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
             exaggerates what the targets change in space group and sites.
         attempts: crystals drawn for one candidate before giving up.
+        temperature: of space group, elements and positions: below 1 what is likely comes more often, above 1 less.
+        geometry_temperature: of lattice and coordinates: the square of their spread goes with it.
+        energy_above_hull: told where the constraints name none, eV per atom; None tells nothing, which draws crystals
+            as they are in the training data.
+        known: whether crystals of the training data, or drawn before in the same run, may come, as their fingerprints
+            tell; if not, they are drawn again, in up to half of the attempts. None: only where elements or a formula
+            are named, of which known crystals may be what is wanted.
     """
 
     name = "wyckoff"
@@ -65,13 +74,22 @@ class WyckoffGenerator(Generator):
         self,
         weights: str | Path | None = None,
         min_distance: float = 0.7,
-        guidance: float = 1.0,
+        guidance: float = 2.0,
         attempts: int = 100,
+        temperature: float = 1.0,
+        geometry_temperature: float = 1.0,
+        energy_above_hull: float | None = 0.0,
+        known: bool | None = None,
     ):
         if guidance < 0 or attempts < 1:
             raise GeneratorError(f"guidance ({guidance}) must not be negative, attempts ({attempts}) at least 1")
+        for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
+            if not 0.0 < value < float("inf"):
+                raise GeneratorError(f"{name} must be a positive number, not {value}")
         self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
+        self.temperature, self.geometry_temperature = temperature, geometry_temperature
+        self.energy_above_hull, self.known = energy_above_hull, known
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -92,14 +110,25 @@ class WyckoffGenerator(Generator):
                 f"the generator {self.name!r} knows nothing of {', '.join(constraints.properties)}; "
                 "it can aim at formation energy, energy above hull and band gap"
             )
+        if constraints.energy_above_hull_ev_per_atom is None and (aim := self.energy_above_hull) is not None:
+            constraints = replace(constraints, energy_above_hull_ev_per_atom=(aim, aim))
         rules = Rules(constraints, self.elements)  # fails before the first candidate
         guidance = self.guidance if constraints.targets() else 1.0
-        sampler = Sampler(self._loaded.network, rules, constraints.volume_per_atom, guidance)
+        sampler = Sampler(
+            self._loaded.network,
+            rules,
+            constraints.volume_per_atom,
+            guidance,
+            self.temperature,
+            self.geometry_temperature,
+        )
         return self._sample(n, constraints, seed, sampler)
 
     def _sample(self, n: int, constraints: Constraints, seed: int, sampler: Sampler) -> Iterator[Candidate]:
+        allowed = bool(constraints.species()) if self.known is None else self.known
+        seen = None if allowed else self._loaded.known.copy()
         for start in range(0, n, _BLOCK):
-            for offset, tried in enumerate(self._block(start, constraints, seed, sampler)[: n - start]):
+            for offset, tried in enumerate(self._block(start, constraints, seed, sampler, seen)[: n - start]):
                 if tried.candidate is None:
                     reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
                     raise GeneratorError(
@@ -108,8 +137,13 @@ class WyckoffGenerator(Generator):
                     )
                 yield tried.candidate
 
-    def _block(self, start: int, constraints: Constraints, seed: int, sampler: Sampler) -> list[_Tried]:
-        """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that."""
+    def _block(
+        self, start: int, constraints: Constraints, seed: int, sampler: Sampler, seen: KnownFingerprints | None
+    ) -> list[_Tried]:
+        """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that.
+
+        What is ``seen`` is drawn again, and what comes is added to it.
+        """
         rngs = [np.random.default_rng([seed, start + k]) for k in range(_BLOCK)]
         targets = np.full((_BLOCK, len(_TARGETS)), np.nan)
         for column, name in enumerate(_TARGETS):
@@ -117,7 +151,7 @@ class WyckoffGenerator(Generator):
                 targets[:, column] = [rng.uniform(*constraints.targets()[name]) for rng in rngs]
         told, untold = self._conditions(constraints, targets)
         tried = [_Tried(None, Counter()) for _ in rngs]
-        for _ in range(self.attempts):
+        for attempt in range(self.attempts):
             rows = [k for k in range(_BLOCK) if tried[k].candidate is None]
             if not rows:
                 break
@@ -128,6 +162,9 @@ class WyckoffGenerator(Generator):
                 built = self._build(crystal, constraints, tried[k].failed)
                 if built is not None and crystal is not None:
                     atoms, found = built
+                    if seen is not None and not seen.add(atoms) and 2 * attempt < self.attempts:
+                        tried[k].failed["known"] += 1
+                        continue
                     aims = {name: float(v) for name, v in zip(_TARGETS, targets[k], strict=True) if v == v}
                     details = {"rejected": sum(tried[k].failed.values()), "wyckoff": crystal.to_dict(), **aims}
                     tried[k].candidate = Candidate(atoms, self._provenance(row, found, seed, start + k, details))

@@ -13,6 +13,7 @@ from mlcalc.potentials.neural import NeuralPotential
 
 # Import paths, so that asking for one architecture does not import the others' dependencies.
 _NETWORKS: dict[str, str] = {
+    "chgnet": "mlcalc.potentials.chgnet:CHGNetNetwork",
     "equivariant": "mlcalc.potentials.equivariant:EquivariantNetwork",
     "nequip": "mlcalc.potentials.nequip:NequIPNetwork",
     "schnet": "mlcalc.potentials.schnet:SchNetNetwork",

@@ -156,6 +156,29 @@ def test_targets_are_found_or_not(tmp_path: Path) -> None:
     assert row.failures["not generated: too few"] == 1
 
 
+def test_without_relaxing_all_is_judged_as_generated(tmp_path: Path) -> None:
+    """No calculator is looked at; what would be said of relaxed crystals is not said."""
+    targets = [fcc("Cu", 3.62), bulk("NiAl", "cesiumchloride", a=2.88)]
+
+    def source(constraints: Constraints, count: int, seed: int) -> list[Atoms]:
+        return [fcc("Cu", 3.9), bulk("Cu", "diamond", a=5.4)][:count] if constraints.formula == "Cu" else []
+
+    settings = BenchmarkSettings(number=4, per_condition=2, resamples=100, relax=False)
+    result = run_benchmark({"some": source}, training(), None, tmp_path, settings=settings, targets=targets)
+    row = result.rows[0]
+    assert row.match_before is not None
+    assert row.match_before.value == 0.5
+    assert (row.match_after, row.after, row.rankings, row.relaxation_s) == (None, {}, (), 0.0)
+    assert row.before["unique_novel"].value == 0.25  # diamond; fcc copper is known
+    assert row.failures == {"not generated: too few": 2}
+    page = markdown(result)
+    assert "| some | 50.0 [" in page
+    assert "elaxation" not in page.split("## Cost")[0]
+    assert all(path.exists() for path in write_benchmark(result, tmp_path))
+    with pytest.raises(WorkflowError, match="those of relaxed crystals"):
+        run_benchmark({}, training(), None, tmp_path, settings=settings, hull=lambda atoms, energy: 0.0)
+
+
 def test_bootstrap_of_independent_entries_is_binomial() -> None:
     """Mean and width of 400 entries with 30 % hits: the standard error of a share is sqrt(p (1 - p) / n)."""
     hits = [k % 10 < 3 for k in range(400)]
@@ -223,6 +246,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[2]["after"]["metastable"]["value"] >= 0.5
     assert "metastable" in done.output
     assert "published formation energies" in done.output
+    bare = line.split(" --calculator")[0] + " --no-relax --out c"
+    done = CliRunner().invoke(app, bare.split(), env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "relaxed" not in done.output
+    refused = CliRunner().invoke(app, [*bare.split(), "--hull", "published.jsonl"])
+    assert "no potential and no hull" in str(refused.exception)
 
 
 def emt_energy(atoms: Atoms) -> float:

@@ -32,13 +32,14 @@ def test_what_they_declare(name: str) -> None:
     info = mlcalc.load(name).info
     assert info.name == name
     assert len(info.elements) == 89
-    assert (info.cutoff, info.layers) == (5.0, 5)
-    assert "uncorrected" in info.energy_scale
-    assert info.licence.startswith("MIT")
+    chgnet = name.startswith("chgnet")
+    assert (info.cutoff, info.layers) == ((6.0, 4) if chgnet else (5.0, 5))
+    assert ("MP2020" if chgnet else "uncorrected") in info.energy_scale
+    assert info.licence.startswith("BSD-3-Clause-LBNL" if chgnet else "MIT")
     text = info.provenance["licence_text"]
-    assert "Yutack Park" in text
-    assert "The above copyright notice and this permission notice shall be included" in text
-    files = metadata.distribution("sevenn").files or []
+    assert ("The Regents\nof the University of California" if chgnet else "Yutack Park") in text
+    assert ("Redistributions of source code must retain" if chgnet else "permission notice shall be included") in text
+    files = metadata.distribution(published()[name].package).files or []
     assert text in [file.read_text() for file in files if file.name.upper().startswith("LICENSE")]
 
 

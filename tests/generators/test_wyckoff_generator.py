@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from ase.data import chemical_symbols
 
-from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
+from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group, fingerprint
+from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import GeneratorError
 from mlcalc.generators import Candidate, Constraints, make_generator, read_candidates, write_candidates
+from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._wyckoff_weights import load_network
-from mlcalc.generators.wyckoff import SHIPPED
+from mlcalc.generators.wyckoff import SHIPPED, WyckoffGenerator
 
 
 def sample(n: int, seed: int = 0, options: dict | None = None, **constraints: object) -> list[Candidate]:
@@ -113,6 +117,56 @@ def test_targets_move_the_samples() -> None:
     assert share[0] > 0.85
     assert share[1] < 0.35
     assert all(4.0 <= c.provenance.details["band_gap_ev"] <= 6.0 for c in wide)
+
+
+def test_stable_crystals_are_the_aim_unless_told_otherwise() -> None:
+    name = "energy_above_hull_ev_per_atom"
+    default, same = sample(8, elements=("Mg", "O")), sample(8, elements=("Mg", "O"), **{name: (0.0, 0.0)})
+    assert all(c.provenance.details[name] == 0.0 for c in default)
+    assert all(a.atoms == b.atoms for a, b in zip(default, same, strict=True))
+    other = sample(8, elements=("Mg", "O"), options={"energy_above_hull": None})
+    assert not any(name in c.provenance.details for c in other)
+    assert not all(a.atoms == b.atoms for a, b in zip(default, other, strict=True))
+    wished = sample(8, elements=("Mg", "O"), **{name: (0.05, 0.08)})
+    assert all(0.05 <= c.provenance.details[name] <= 0.08 for c in wished)
+
+
+def test_known_crystals_are_drawn_again_where_the_choice_is_free() -> None:
+    """With a memory that holds the first candidate, this one becomes another, and the others stay."""
+    constraints = Constraints(n_atoms=(1, 6))
+    with_all = list(WyckoffGenerator(known=True).sample(16, constraints, 11))
+    generator = WyckoffGenerator()
+    generator._loaded = replace(generator._loaded, known=KnownFingerprints([fingerprint(with_all[0].atoms, 0.1)]))
+    drawn = list(generator.sample(16, constraints, 11))
+    assert drawn[0].atoms != with_all[0].atoms
+    assert drawn[0].provenance.details["rejected"] > 0
+    prints = [fingerprint(c.atoms, 0.1) for c in drawn]
+    assert len(set(prints)) == 16
+    assert sum(a.atoms == b.atoms for a, b in zip(drawn, with_all, strict=True)) >= 10
+    named = list(generator.sample(1, Constraints(formula="NaCl", n_atoms=(2, 2), space_groups=(225,)), 1))
+    generator._loaded = replace(generator._loaded, known=KnownFingerprints([fingerprint(named[0].atoms, 0.1)]))
+    again = list(generator.sample(1, Constraints(formula="NaCl", n_atoms=(2, 2), space_groups=(225,)), 1))
+    assert again[0].atoms == named[0].atoms  # asked for by name, it may come
+
+
+def test_the_training_data_is_known_to_the_weights(data_folder: Path) -> None:
+    known = load_network(SHIPPED).known.copy()
+    crystals = read_crystals(data_folder / "crystals" / "mp_crystals_train.jsonl.gz")[::400]
+    assert not any(known.add(item.atoms) for item in crystals)
+    assert known.add(bulk("XeGa", "cesiumchloride", a=4.0))
+
+
+def test_cold_draws_are_the_likeliest() -> None:
+    """Symbols without any choice left, then numbers too; each temperature is of its own part alone."""
+    cold = sample(12, formula="TiO2", n_atoms=(3, 12), options={"temperature": 1e-3})
+    assert len({(c.provenance.requested_space_group, len(c.atoms)) for c in cold}) == 1
+    volumes = [c.atoms.get_volume() / len(c.atoms) for c in cold]
+    assert np.std(volumes) > 0.1
+    frozen = sample(12, formula="TiO2", n_atoms=(3, 12), options={"temperature": 1e-3, "geometry_temperature": 1e-6})
+    assert np.std([c.atoms.get_volume() / len(c.atoms) for c in frozen]) < 0.02
+    assert all(c.provenance.log_probability > d.provenance.log_probability for c, d in zip(frozen, cold, strict=True))  # type: ignore[operator]
+    with pytest.raises(GeneratorError, match="temperature must be a positive number"):
+        make_generator("wyckoff", temperature=0.0)
 
 
 def test_candidates_survive_files(free_samples: list[Candidate], tmp_path: Path) -> None:
