@@ -82,6 +82,8 @@ class SourceResult(Record):
         match_rms_after: after relaxation.
         hull_unknown: relaxed crystals whose hull is not known; they count as unstable.
         gain_ev_per_atom: median energy lost in relaxation; NaN if nothing was relaxed.
+        moved_ang: median of how far atoms moved in relaxation, root mean square in a crystal.
+        grown: median of the relative change of volume, up or down.
         generation_s: time.
         relaxation_s: time.
         cost_s: time for each success: a crystal that is relaxed, unique and novel, and metastable where there is a
@@ -102,6 +104,8 @@ class SourceResult(Record):
     match_rms_after: float
     hull_unknown: int
     gain_ev_per_atom: float
+    moved_ang: float
+    grown: float
     generation_s: float
     relaxation_s: float
     cost_s: float
@@ -131,7 +135,7 @@ class Judge:
         before, _ = self._flags(items, [p.atoms for p in items], relaxed=False)
         relax = self.settings.relax
         after, unknown = self._flags(items, [p.relaxed for p in items], relaxed=True) if relax else ({}, 0)
-        gains = [p.gain_ev_per_atom for p in items if p.relaxed is not None]
+        relaxed = [p for p in items if p.relaxed is not None]
         nothing: tuple[Interval | None, float] = (None, float("nan"))
         matches = [self._matches(items, relaxed) if not known else nothing for relaxed in (False, True)[: 1 + relax]]
         matches += [nothing] * (2 - len(matches))
@@ -151,7 +155,9 @@ class Judge:
             match_rms_before=matches[0][1],
             match_rms_after=matches[1][1],
             hull_unknown=unknown,
-            gain_ev_per_atom=float(np.median(gains)) if gains else float("nan"),
+            gain_ev_per_atom=_median([p.gain_ev_per_atom for p in relaxed]),
+            moved_ang=_median([p.moved_ang for p in relaxed]),
+            grown=_median([abs(p.grown) for p in relaxed]),
             generation_s=worked.generation_s,
             relaxation_s=worked.relaxation_s,
             cost_s=total / successes if successes else float("inf"),
@@ -268,3 +274,7 @@ class Judge:
         hits = [k in best for k in range(len(self.targets))]
         mean = float(np.mean(list(best.values()))) if best else float("nan")
         return self._share(hits, list(range(len(hits)))), mean
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if len(values) else float("nan")

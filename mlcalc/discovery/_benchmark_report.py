@@ -52,6 +52,7 @@ def markdown(result: BenchmarkResult) -> str:
     ]
     if rows[0].after:
         parts += ["## After relaxation", _shares([row.after for row in rows], rows)]
+        parts += ["What relaxation changed, medians over what was relaxed:", _relaxations(rows)]
     if result.hull is not None:
         parts += [result.hull.sentence()]
     if rows[0].rankings:
@@ -174,13 +175,19 @@ def _rankings(rows: Sequence[SourceResult]) -> str:
 
 
 def _costs(rows: Sequence[SourceResult]) -> str:
-    head = ["source", "generation s", "relaxation s", "s per success", "energy gained eV/atom (median)", "hull unknown"]
+    head = ["source", "generation s", "relaxation s", "s per success", "hull unknown"]
     lines = [
         [
             row.name,
-            *map(_number, (row.generation_s, row.relaxation_s, row.cost_s, row.gain_ev_per_atom)),
+            *map(_number, (row.generation_s, row.relaxation_s, row.cost_s)),
             str(row.hull_unknown),
         ]
         for row in rows
     ]
+    return _table(head, lines)
+
+
+def _relaxations(rows: Sequence[SourceResult]) -> str:
+    head = ["source", "atoms moved Å (RMS)", "change of volume %", "energy gained eV/atom"]
+    lines = [[row.name, *map(_number, (row.moved_ang, 100 * row.grown, row.gain_ev_per_atom))] for row in rows]
     return _table(head, lines)

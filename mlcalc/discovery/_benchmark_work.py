@@ -12,6 +12,7 @@ from typing import Any
 import ase.io.jsonio
 from ase import Atoms
 
+from mlcalc.crystals.matching import rms_displacement
 from mlcalc.discovery._work import check
 from mlcalc.discovery.records import Journal
 from mlcalc.errors import MlcalcError
@@ -49,6 +50,20 @@ class Proposed:
     def gain_ev_per_atom(self) -> float:
         """Energy lost in relaxation."""
         return float("nan") if self.relaxed is None else (self.initial_energy_ev - self.energy_ev) / len(self.relaxed)
+
+    @property
+    def moved_ang(self) -> float:
+        """How far atoms moved in relaxation, Å."""
+        if self.relaxed is None or self.atoms is None:
+            return float("nan")
+        return rms_displacement(self.atoms, self.relaxed)
+
+    @property
+    def grown(self) -> float:
+        """Relative change of the volume in relaxation."""
+        if self.relaxed is None or self.atoms is None:
+            return float("nan")
+        return float(self.relaxed.get_volume() / self.atoms.get_volume()) - 1.0
 
 
 @dataclass(frozen=True)

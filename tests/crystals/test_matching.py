@@ -7,7 +7,7 @@ import pytest
 from ase.build import bulk
 
 from mlcalc.crystals import find_space_group
-from mlcalc.crystals.matching import match_error
+from mlcalc.crystals.matching import match_error, rms_displacement
 from mlcalc.crystals.symmetry import symmetrized
 
 
@@ -38,3 +38,20 @@ def test_noise_goes_and_what_has_no_symmetry_stays() -> None:
     plain = salt.copy()
     plain.positions += rng.normal(0, 0.5, plain.positions.shape)
     assert symmetrized(plain, 0.01) == plain
+
+
+def test_displacements_without_drift_strain_and_wrapping() -> None:
+    salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    moved = salt.copy()
+    moved.positions[0] += [0.0, 0.0, 0.8]
+    # One of eight atoms: 0.8 Å less the mean of 0.1, and 0.1 for each of the others.
+    expected = np.sqrt((0.7**2 + 7 * 0.1**2) / 8)
+    assert rms_displacement(salt, moved) == pytest.approx(expected, rel=1e-12)
+    moved.positions += [2.9, -1.3, 11.0]
+    moved.wrap()
+    assert rms_displacement(salt, moved) == pytest.approx(expected, rel=1e-9)
+    moved.set_cell(moved.cell.array * 1.1, scale_atoms=True)
+    assert rms_displacement(salt, moved) == pytest.approx(1.1 * expected, rel=1e-9)
+    assert rms_displacement(salt, salt) == 0.0
+    one = bulk("Cu")
+    assert rms_displacement(one, bulk("Cu", a=4.0)) == 0.0
