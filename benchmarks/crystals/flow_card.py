@@ -161,7 +161,8 @@ def main() -> None:
     lines += [
         "## Limits",
         "",
-        "- Positions and cells are those of a guess: relax before any judgement. Symmetry is what is there within 0.1 Å.",
+        "- Positions and cells are those of a guess: relax before any judgement. Symmetry is what is there within "
+        "0.1 Å.",
         "- Labels shift what is drawn; they promise nothing.",
         "",
         "## How it was trained",
