@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mlcalc.figures import new_figure, save_figure
 from mlcalc.files import write_atomic
 from mlcalc.generators._flow_weights import load_flow
@@ -76,6 +78,8 @@ def main() -> None:
         raise SystemExit(f"{a.figures} is about other weights ({figures['model_hash']}, not {loaded.model_hash})")
     curve(a.log, a.picture)
     epochs = sum(1 for _ in a.log.open(encoding="utf-8")) - 1
+    planned = yaml.safe_load(a.config.read_text(encoding="utf-8"))["epochs"]
+    ended = f"{epochs} epochs" if epochs >= planned else f"cut short after {epochs} of {planned} epochs"
     weights = sum(p.numel() for p in loaded.networks.parameters())
     perov = "PEROV" in a.config.read_text(encoding="utf-8")
     commands = (
@@ -101,7 +105,7 @@ def main() -> None:
         f"| crystals | {facts['crystals']['training']} for training, {facts['crystals']['validation']} for validation, "
         f"split by reduced formula; {facts['crystals']['left_out']} left out |",
         f"| labels | {', '.join(loaded.networks.properties) or 'none'} |",
-        f"| training | {epochs} epochs, of which epoch {facts['epoch']} is the best and is shipped; "
+        f"| training | {ended}, of which epoch {facts['epoch']} is the best and is shipped; "
         f"{facts['hours']:.2f} h on one thread of a busy machine, torch {facts['torch']} |",
         f"| elements | {' '.join(loaded.networks.elements)} |",
         "",
@@ -157,7 +161,8 @@ def main() -> None:
     lines += [
         "## Limits",
         "",
-        "- Positions and cells are those of a guess: relax before any judgement. Symmetry is not exact.",
+        "- Positions and cells are those of a guess: relax before any judgement. Symmetry is what is there within "
+        "0.1 Å.",
         "- Labels shift what is drawn; they promise nothing.",
         "",
         "## How it was trained",

@@ -61,13 +61,15 @@ def trainer(data: Path, out: Path, **changes: Any) -> FlowTrainer:
 
 @pytest.fixture(scope="module")
 def learnt(data: Path, tmp_path_factory: pytest.TempPathFactory) -> FlowTrainer:
-    made = trainer(data, tmp_path_factory.mktemp("run"), epochs=150, match_every=150, drop_property=0.2)
+    made = trainer(data, tmp_path_factory.mktemp("run"), epochs=100, match_every=100, drop_property=0.2)
     made.run()
     return made
 
 
 def sample(learnt: FlowTrainer, n: int, seed: int = 0, options: Any = None, **constraints: Any) -> list[Candidate]:
-    generator = make_generator("flow", weights=learnt.weights_file, **{"min_distance": 0.4, **(options or {})})
+    generator = make_generator(
+        "flow", weights=learnt.weights_file, **{"min_distance": 0.4, "symprec": 0.0, **(options or {})}
+    )
     return list(generator.sample(n, Constraints(**constraints), seed))
 
 
@@ -103,9 +105,10 @@ def test_every_constraint_holds(learnt: FlowTrainer) -> None:
     systems = [set(c.atoms.symbols) for c in sample(learnt, 64, elements=("O",), chemical_system=("Li", "Mg", "O"))]
     assert all("O" in s and s <= {"Li", "Mg", "O"} for s in systems)
     assert len({frozenset(s) for s in systems}) > 1
-    for c in sample(learnt, 16, formula="NaCl", n_atoms=(2, 2), options={"min_distance": 0.7, "steps": 50}):
+    for c in sample(learnt, 16, formula="NaCl", n_atoms=(2, 2), options={"min_distance": 0.7, "symprec": 0.3}):
         assert closest_pair(c.atoms, 0.7) is None
         assert c.atoms.cell.handedness == 1
+        assert c.provenance.found_space_group not in (None, 1)  # moved onto what is there within 0.3 Å
         group = find_space_group(c.atoms)
         assert (group.number if group else None) == c.provenance.found_space_group
 
