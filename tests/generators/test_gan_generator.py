@@ -20,6 +20,7 @@ from mlcalc.generators._gan_network import GanNetwork, GanSettings, critics_for,
 from mlcalc.generators._gan_weights import load_gan, save_gan
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._precision_recall import features, precision_and_recall
+from mlcalc.generators.gan import SHIPPED
 from mlcalc.generators.training import generator_settings, make_trainer
 
 TOLD = Conditions(("Sr", "Ti", "O"), ("gap",), (0.0,), (1.0,), (0.0,), (1.0,))
@@ -240,3 +241,12 @@ def test_weights_of_gan_are_no_weights_of_vae(gan_weights: Path, vae_weights: Pa
         make_generator("vae", weights=gan_weights)
     with pytest.raises(ModelFileError, match="no weights of the generator `gan`"):
         make_generator("gan", weights=vae_weights)
+
+
+def test_weights_of_gan_are_small_and_have_a_card() -> None:
+    assert SHIPPED.stat().st_size < 5_000_000
+    loaded, card = load_gan(SHIPPED), SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
+    assert loaded.model_hash in card
+    assert loaded.facts["licence"] in card
+    drawn = list(make_generator("gan").sample(20, Constraints(n_atoms=(1, 5)), 0))
+    assert len({str(c.atoms.symbols) for c in drawn}) > 15
