@@ -48,7 +48,8 @@ def load_network(path: str | Path) -> LoadedNetwork:
     document, state = read_weights(path, "wyckoff")
     symprec = float(document["facts"].get("symprec_ang", 0.1))
     nothing = torch.zeros(0, dtype=torch.int64)  # what files of earlier versions know
-    known = KnownFingerprints.from_tensors(*(state.pop(name, nothing) for name in _KNOWN), symprec)
+    whole, formulas = (state.pop(name, nothing) for name in _KNOWN)
+    known = KnownFingerprints.from_tensors(whole, formulas, symprec)
     with torch.random.fork_rng(devices=[]):
         network = WyckoffNetwork(tuple(document["elements"]), NetworkSettings(**document["network"]))
     load_state(network, state, path)
