@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +13,10 @@ from ase import Atoms
 from torch import Tensor
 
 from mlcalc.errors import CodecError, GeneratorError
+from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import Finish
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
-
-#: Candidates drawn together. Part of what a seed means: results of a batch depend on its size in the last digits.
-BLOCK = 64
 
 
 @dataclass
@@ -74,51 +71,40 @@ class ImageGenerator(Generator):
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
-        if n < 0 or seed < 0:
-            raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        check_request(n, seed)
         unknown = sorted(set(constraints.targets()) - set(self.conditions.targets))
         if unknown:
             known = ", ".join(self.conditions.targets) or "no properties"
             raise GeneratorError(f"these weights know nothing of {', '.join(unknown)}; they know {known}")
         drawer = self._drawer(constraints)  # fails before the first candidate
-        return self._sample(n, constraints, seed, drawer)
-
-    def _sample(self, n: int, constraints: Constraints, seed: int, drawer: Any) -> Iterator[Candidate]:
         finish = Finish(constraints, self.min_distance, self.symprec)
-        for start in range(0, n, BLOCK):
-            found, failed = self._block(start, constraints, seed, drawer, finish)
-            for offset in range(min(BLOCK, n - start)):
-                candidate = found[offset]
-                if candidate is None:
-                    reasons = ", ".join(f"{reason}: {count}" for reason, count in failed[offset].most_common())
-                    raise GeneratorError(
-                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
-                        f"({reasons}); loosen the constraints"
-                    )
-                yield candidate
+        return in_blocks(
+            n,
+            seed,
+            self.attempts,
+            lambda start: self._block(start, constraints, seed, drawer, finish),
+            "loosen the constraints",
+        )
 
-    def _block(
-        self, start: int, constraints: Constraints, seed: int, drawer: Any, finish: Finish
-    ) -> tuple[list[Candidate | None], list[Counter[str]]]:
+    def _block(self, start: int, constraints: Constraints, seed: int, drawer: Any, finish: Finish) -> list[Tried]:
         """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that."""
-        rngs = [np.random.default_rng([seed, start + k]) for k in range(BLOCK)]
+        rngs = sources(seed, start)
         told, aims = self.told(constraints, rngs)
-        found: list[Candidate | None] = [None] * BLOCK
-        failed = [Counter[str]() for _ in rngs]
+        tried = [Tried() for _ in rngs]
         for _ in range(self.attempts):
-            rows = [k for k in range(BLOCK) if found[k] is None]
+            rows = [k for k in range(BLOCK) if tried[k].candidate is None]
             if not rows:
                 break
             for k, drawn in zip(rows, self._draw(drawer, told[rows], [rngs[k] for k in rows]), strict=True):
                 if drawn.atoms is None:
-                    failed[k][drawn.reason] += 1
+                    tried[k].failed[drawn.reason] += 1
                     continue
-                finished = finish(drawn.atoms, failed[k])
+                finished = finish(drawn.atoms, tried[k].failed)
                 if finished is None:
                     continue
                 atoms, group = finished
-                details = {"rejected": failed[k].total(), **drawn.details, **aims[k]}
-                found[k] = Candidate(
+                details = {"rejected": tried[k].failed.total(), **drawn.details, **aims[k]}
+                tried[k].candidate = Candidate(
                     atoms,
                     Provenance(
                         generator=self.name,
@@ -129,7 +115,7 @@ class ImageGenerator(Generator):
                         details=details,
                     ),
                 )
-        return found, failed
+        return tried
 
     def told(
         self, constraints: Constraints, rngs: Sequence[np.random.Generator]

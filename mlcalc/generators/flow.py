@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from mlcalc.crystals import closest_pair, find_space_group
 from mlcalc.crystals.symmetry import symmetrized
 from mlcalc.errors import GeneratorError
+from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
 from mlcalc.generators._flow_weights import LoadedFlow, load_flow
@@ -29,22 +29,12 @@ from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 #: Folder of the weights that ship.
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = WEIGHTS / "flow.safetensors"
-#: Candidates drawn together. Part of what a seed means: results of a batch depend on its size in the last digits.
-_BLOCK = 64
 #: Labels as data files name them, of the targets that have a name of their own.
 _LABELS = {
     "formation_energy_ev_per_atom": "formation_energy_per_atom",
     "energy_above_hull_ev_per_atom": "e_above_hull",
     "band_gap_ev": "band_gap",
 }
-
-
-@dataclass
-class _Tried:
-    """What became of one candidate's attempts."""
-
-    candidate: Candidate | None
-    failed: Counter[str]
 
 
 class FlowGenerator(Generator):
@@ -102,8 +92,7 @@ class FlowGenerator(Generator):
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
-        if n < 0 or seed < 0:
-            raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        check_request(n, seed)
         targets = {_LABELS.get(name, name): (name, ends) for name, ends in constraints.targets().items()}
         unknown = [name for name in targets if name not in self.properties]
         if unknown:
@@ -114,27 +103,13 @@ class FlowGenerator(Generator):
         composition = CompositionSampler(networks.composition, networks.scales, self.elements, constraints)
         schedule = Schedule(self.steps, self.slope, guidance)
         geometry = GeometrySampler(networks.geometry, networks.scales, schedule, constraints.volume_per_atom)
-        return self._sample(n, constraints, seed, targets, composition, geometry)
-
-    def _sample(
-        self,
-        n: int,
-        constraints: Constraints,
-        seed: int,
-        targets: dict[str, tuple[str, tuple[float, float]]],
-        composition: CompositionSampler,
-        geometry: GeometrySampler,
-    ) -> Iterator[Candidate]:
-        for start in range(0, n, _BLOCK):
-            block = self._block(start, constraints, seed, targets, composition, geometry)
-            for offset, tried in enumerate(block[: n - start]):
-                if tried.candidate is None:
-                    reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
-                    raise GeneratorError(
-                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
-                        f"({reasons}); allow a larger volume per atom, other space groups or a smaller min_distance"
-                    )
-                yield tried.candidate
+        return in_blocks(
+            n,
+            seed,
+            self.attempts,
+            lambda start: self._block(start, constraints, seed, targets, composition, geometry),
+            "allow a larger volume per atom, other space groups or a smaller min_distance",
+        )
 
     def _block(
         self,
@@ -144,17 +119,17 @@ class FlowGenerator(Generator):
         targets: dict[str, tuple[str, tuple[float, float]]],
         composition: CompositionSampler,
         geometry: GeometrySampler,
-    ) -> list[_Tried]:
+    ) -> list[Tried]:
         """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that."""
-        rngs = [np.random.default_rng([seed, start + k]) for k in range(_BLOCK)]
-        aims = np.full((_BLOCK, len(self.properties)), np.nan)
+        rngs = sources(seed, start)
+        aims = np.full((BLOCK, len(self.properties)), np.nan)
         for label, (_, ends) in targets.items():
             aims[:, self.properties.index(label)] = [rng.uniform(*ends) for rng in rngs]
         told = self._loaded.networks.scales.told(torch.from_numpy(aims).float())
         untold: Tensor | None = torch.zeros_like(told) if geometry.schedule.guidance != 1.0 else None
-        tried = [_Tried(None, Counter()) for _ in rngs]
+        tried = [Tried() for _ in rngs]
         for _ in range(self.attempts):
-            rows = [k for k in range(_BLOCK) if tried[k].candidate is None]
+            rows = [k for k in range(BLOCK) if tried[k].candidate is None]
             if not rows:
                 break
             without = untold[rows] if untold is not None else None

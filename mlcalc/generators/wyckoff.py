@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
+from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._wyckoff_data import conditions
 from mlcalc.generators._wyckoff_rules import Rules
@@ -31,17 +32,7 @@ from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 
 #: Weights that ship.
 SHIPPED = Path(__file__).parent / "weights" / "wyckoff.safetensors"
-#: Candidates drawn together. Part of what a seed means: results of a batch depend on its size in the last digits.
-_BLOCK = 64
 _TARGETS = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
-
-
-@dataclass
-class _Tried:
-    """What became of one candidate's attempts."""
-
-    candidate: Candidate | None
-    failed: Counter[str]
 
 
 class WyckoffGenerator(Generator):
@@ -103,8 +94,7 @@ class WyckoffGenerator(Generator):
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
-        if n < 0 or seed < 0:
-            raise GeneratorError(f"the number of candidates ({n}) and the seed ({seed}) must not be negative")
+        check_request(n, seed)
         if constraints.properties:
             raise GeneratorError(
                 f"the generator {self.name!r} knows nothing of {', '.join(constraints.properties)}; "
@@ -122,37 +112,32 @@ class WyckoffGenerator(Generator):
             self.temperature,
             self.geometry_temperature,
         )
-        return self._sample(n, constraints, seed, sampler)
-
-    def _sample(self, n: int, constraints: Constraints, seed: int, sampler: Sampler) -> Iterator[Candidate]:
         allowed = bool(constraints.species()) if self.known is None else self.known
         seen = None if allowed else self._loaded.known.copy()
-        for start in range(0, n, _BLOCK):
-            for offset, tried in enumerate(self._block(start, constraints, seed, sampler, seen)[: n - start]):
-                if tried.candidate is None:
-                    reasons = ", ".join(f"{reason}: {count}" for reason, count in tried.failed.most_common())
-                    raise GeneratorError(
-                        f"candidate {start + offset} (seed {seed}): no crystal in {self.attempts} attempts "
-                        f"({reasons}); allow a larger volume per atom, fewer atoms or other space groups"
-                    )
-                yield tried.candidate
+        return in_blocks(
+            n,
+            seed,
+            self.attempts,
+            lambda start: self._block(start, constraints, seed, sampler, seen),
+            "allow a larger volume per atom, fewer atoms or other space groups",
+        )
 
     def _block(
         self, start: int, constraints: Constraints, seed: int, sampler: Sampler, seen: KnownFingerprints | None
-    ) -> list[_Tried]:
+    ) -> list[Tried]:
         """Draw a whole block, however many of it are wanted, so that the first ones do not depend on that.
 
         What is ``seen`` is drawn again, and what comes is added to it.
         """
-        rngs = [np.random.default_rng([seed, start + k]) for k in range(_BLOCK)]
-        targets = np.full((_BLOCK, len(_TARGETS)), np.nan)
+        rngs = sources(seed, start)
+        targets = np.full((BLOCK, len(_TARGETS)), np.nan)
         for column, name in enumerate(_TARGETS):
             if name in constraints.targets():
                 targets[:, column] = [rng.uniform(*constraints.targets()[name]) for rng in rngs]
         told, untold = self._conditions(constraints, targets)
-        tried = [_Tried(None, Counter()) for _ in rngs]
+        tried = [Tried() for _ in rngs]
         for attempt in range(self.attempts):
-            rows = [k for k in range(_BLOCK) if tried[k].candidate is None]
+            rows = [k for k in range(BLOCK) if tried[k].candidate is None]
             if not rows:
                 break
             without = untold[rows] if sampler.guidance != 1.0 else None
@@ -211,14 +196,14 @@ class WyckoffGenerator(Generator):
         # A chemical system of which only a part must be present is no condition the network has learnt: masks only.
         exact = constraints.species() if constraints.formula or not constraints.chemical_system else ()
         if exact:
-            system = torch.zeros(_BLOCK, n)
+            system = torch.zeros(BLOCK, n)
             system[:, [self.elements.index(e) for e in exact]] = 1.0
         if constraints.formula:
             counts = torch.tensor(constraints.compositions()[0], dtype=torch.float32)
-            shares = torch.zeros(_BLOCK, n)
+            shares = torch.zeros(BLOCK, n)
             shares[:, [self.elements.index(e) for e in exact]] = counts / counts.sum()
         values = torch.from_numpy(targets).float()
-        return conditions(n, system, shares, values, _BLOCK), conditions(n, system, shares, None, _BLOCK)
+        return conditions(n, system, shares, values, BLOCK), conditions(n, system, shares, None, BLOCK)
 
 
 @lru_cache(maxsize=4)
