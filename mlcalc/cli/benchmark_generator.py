@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         training: Annotated[Path, typer.Option(help="Crystals to compare with: JSON lines or any file ASE reads.")],
         generators: Annotated[
             Optional[list[str]],
-            typer.Argument(help="Generators: random, substitution, wyckoff; NAME:free chooses its own elements."),
+            typer.Argument(help="Generators, as for mlcalc generate; NAME:free chooses its own elements."),
         ] = None,
         candidates: Annotated[
             Optional[list[Path]], typer.Option(help="Crystals of any other generator: a file or folder; several.")
@@ -90,7 +90,7 @@ def register(app: typer.Typer) -> None:
             return [crystal.atoms for crystal in read_crystals(path)]
 
         if not generators and not candidates:
-            raise WorkflowError("name a generator (random, substitution, wyckoff), or give --candidates FILE")
+            raise WorkflowError("name a generator, wyckoff say, or give --candidates FILE")
         if hull and hull_references:
             raise WorkflowError("--hull and --hull-references are two hulls: give one of the two")
         found = crystals(targets) if targets else []

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import ase.io
+import pytest
 from ase.build import bulk
+
+from mlcalc.generators import read_candidates
 
 EMT = ["--calculator", "ase.calculators.emt:EMT"]
 SMALL = [
@@ -104,3 +107,32 @@ def test_what_cannot_be_is_said_before_any_work(mlcalc, tmp_path: Path) -> None:
         assert status == 1
         assert message in " ".join(stderr.split())
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["flow", "gan", "vae", "wyckoff"])
+def test_every_trained_generator_feeds_a_campaign(name: str, mlcalc, tmp_path: Path) -> None:
+    call = [
+        "discover",
+        "--elements",
+        "Al,Cu",
+        "--generator",
+        name,
+        "-n",
+        3,
+        "--atoms",
+        "2-5",
+        "--seed",
+        1,
+        *EMT,
+        *SMALL,
+    ]
+    status, _, stderr = mlcalc(*call, "--phonons", 0, "--out", tmp_path / "o")
+    assert status == 0, stderr
+    report = json.loads((tmp_path / "o/report.json").read_text(encoding="utf-8"))
+    assert report["candidates"] == 3
+    drawn = read_candidates(tmp_path / "o/candidates.extxyz")
+    assert [(c.provenance.generator, set(c.atoms.symbols)) for c in drawn] == [(name, {"Al", "Cu"})] * 3
+    stages = {stage["name"]: stage for stage in report["stages"]}
+    # Who was not relaxed was stopped before, and is counted there.
+    stopped = [k for stage in ("distances", "uniqueness") for ids in stages[stage]["failures"].values() for k in ids]
+    assert stages["relaxation"]["entered"] == 3 - len(stopped) > 0
