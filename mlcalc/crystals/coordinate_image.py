@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 from ase.geometry.cell import cell_to_cellpar
 
+from mlcalc.crystals._codec_checks import known_elements, refuse_clash, refuse_unknown
 from mlcalc.crystals.codec import Codec, full_sites
 from mlcalc.errors import CodecError
 
@@ -53,12 +53,9 @@ class CoordinateImage(Codec):
         length_ang: float = 5.0,
         min_distance_ang: float = 0.5,
     ) -> None:
-        wrong = [e for e in elements if atomic_numbers.get(e, 0) < 1]
-        if wrong or not elements or len(set(elements)) < len(elements):
-            raise CodecError(f"the codec {self.name!r} needs chemical elements, each once, not {list(elements)}")
         if max_atoms < 1 or length_ang <= 0:
             raise CodecError(f"max_atoms ({max_atoms}) and length_ang ({length_ang}) must be positive")
-        self.elements, self.max_atoms = tuple(elements), int(max_atoms)
+        self.elements, self.max_atoms = known_elements(elements), int(max_atoms)
         self.length_ang, self.min_distance_ang = float(length_ang), float(min_distance_ang)
         self.shape = (GEOMETRY + 1 + len(self.elements), 1 + self.max_atoms)
         self._channel = {e: GEOMETRY + 1 + k for k, e in enumerate(self.elements)}
@@ -82,15 +79,12 @@ class CoordinateImage(Codec):
         full_sites(atoms)
         if len(atoms) > self.max_atoms:
             raise CodecError(f"{len(atoms)} atoms do not fit into a coordinate image for {self.max_atoms}")
-        symbols = atoms.get_chemical_symbols()
-        unknown = sorted(set(symbols) - set(self.elements))
-        if unknown:
-            raise CodecError(f"{' '.join(unknown)}: not among the codec's elements {' '.join(self.elements)}")
+        refuse_unknown(atoms, self.elements)
         array = np.zeros(self.shape, dtype=np.float32)
         array[:GEOMETRY, 0] = log_cell(atoms.cell.array) - np.log(self.length_ang) * np.array([1, 1, 1, 0, 0, 0])
         scaled = atoms.get_scaled_positions(wrap=False) * (1.0 if atoms.cell.handedness > 0 else -1.0)
         turns = 2 * np.pi * scaled
-        for k, symbol in enumerate(symbols):
+        for k, symbol in enumerate(atoms.symbols):
             array[0:GEOMETRY:2, 1 + k], array[1:GEOMETRY:2, 1 + k] = np.cos(turns[k]), np.sin(turns[k])
             array[self._channel[symbol], 1 + k] = 1.0
         array[self.EMPTY, 1 + len(atoms) :] = 1.0
@@ -117,7 +111,7 @@ class CoordinateImage(Codec):
         cell = cell_of_log(values[:GEOMETRY, 0] + np.log(self.length_ang) * np.array([1, 1, 1, 0, 0, 0]))
         symbols = [self.elements[k - 1] for k in kinds[there]]
         atoms = Atoms(symbols, cell=cell, scaled_positions=scaled, pbc=True)
-        _refuse_clash(atoms, self.min_distance_ang)
+        refuse_clash(atoms, self.min_distance_ang)
         return atoms
 
 
@@ -148,13 +142,3 @@ def cell_of_log(log: np.ndarray) -> np.ndarray:
             f"{', '.join(f'{v:.3g}' for v in lengths_angles)} (Å, degrees)"
         )
     return cell
-
-
-def _refuse_clash(atoms: Atoms, least: float) -> None:
-    from ase.neighborlist import neighbor_list
-
-    i, j, distance = neighbor_list("ijd", atoms, least, self_interaction=False)
-    if len(distance):
-        k = int(distance.argmin())
-        one, two = (f"{n[k]} ({atoms.symbols[n[k]]})" for n in (i, j))
-        raise CodecError(f"atoms {one} and {two} clash: {distance[k]:.3f} Å")
