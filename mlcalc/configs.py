@@ -37,6 +37,8 @@ def build_settings(cls: Any, values: Any, sections: Mapping[str, type], where: s
         if key in sections:
             built[key] = build_settings(sections[key], value, sections, f"{name}.")
         elif known[key].default_factory is dict:
+            if not isinstance(value or {}, dict):
+                raise TrainingError(f"{name} must be a mapping, not {value!r}")
             built[key] = dict(value or {})
         else:
             built[key] = _converted(value, known[key].default, name)
@@ -44,6 +46,8 @@ def build_settings(cls: Any, values: Any, sections: Mapping[str, type], where: s
 
 
 def _converted(value: Any, default: Any, name: str) -> Any:
+    if value is None:
+        raise TrainingError(f"{name} is empty")
     if isinstance(default, tuple):
         numbers = bool(default) and isinstance(default[0], float)
         if isinstance(value, (str, int, float)):

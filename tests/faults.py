@@ -141,6 +141,11 @@ FAULTS = (
         ),
     ),
     Fault(
+        "generator shipped as it was after the last epoch, not the best",
+        "tests/generators/test_fit.py::test_the_best_average_is_what_comes_out",
+        replace("mlcalc/generators/_fit.py", "if row[self.criterion] < self.best_loss:", "if True:"),
+    ),
+    Fault(
         "density of free coordinates without its norm",
         f"{LIKELIHOOD}::test_coordinate_densities_integrate_to_one",
         replace("mlcalc/generators/_wyckoff_network.py", "torch.special.i0e(kappa)", "torch.special.i1e(kappa)"),

@@ -37,17 +37,20 @@ def register(app: typer.Typer) -> None:
         chemical_system: Annotated[
             Optional[str], typer.Option(help="Elements that may occur: Li,Mn,O; with --elements, beside these.")
         ] = None,
-        formation_energy: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff).")] = None,
-        energy_above_hull: Annotated[
-            Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (wyckoff); 0 unless given, any: no aim.")
+        formation_energy: Annotated[
+            Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom (trained ones).")
         ] = None,
-        band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (wyckoff).")] = None,
+        energy_above_hull: Annotated[
+            Optional[str], typer.Option(help="Aim at LOW:HIGH, eV/atom; wyckoff: 0 unless given, any: no aim.")
+        ] = None,
+        band_gap: Annotated[Optional[str], typer.Option(help="Aim at LOW:HIGH, eV (trained ones).")] = None,
         target: Annotated[
             Optional[list[str]],
             typer.Option(help="Aim at NAME=LOW:HIGH of a label of the training data; several (flow, gan, vae)."),
         ] = None,
         weights: Annotated[
-            Optional[Path], typer.Option(help="Weights of mlcalc train-generator, or the name of some that ship.")
+            Optional[Path],
+            typer.Option(help="Weights of mlcalc train-generator, or, for flow, the name of some that ship."),
         ] = None,
         guidance: Annotated[
             Optional[float], typer.Option(help="Guidance towards the aims (flow, wyckoff).", min=0)

@@ -35,6 +35,12 @@ class Embedding:
     misfit: float
 
 
+#: Memory goes with the third power of the number of atoms: a quarter of a GB for this many.
+MOST_ATOMS = 128
+#: No two nuclei come closer, Å.
+SHORTEST = 0.2
+
+
 def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
     """Find positions and a cell in which the edges of a net have their lengths.
 
@@ -48,8 +54,19 @@ def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:
         attempts: starts at most; the first is the equilibrium placement, the others are always the same.
 
     Raises:
-        CodecError: no net of a crystal.
+        CodecError: no net of a crystal, or more than ``MOST_ATOMS`` atoms.
     """
+    if len(net.symbols) > MOST_ATOMS:
+        raise CodecError(f"{len(net.symbols)} atoms are too many to place by their bonds; at most {MOST_ATOMS}")
+    if (net.lengths < SHORTEST).any():  # NaN, not known, is not
+        raise CodecError(f"a bond of {np.nanmin(net.lengths):.3g} Å is none: at least {SHORTEST:g}")
+    try:
+        return _embedded(net, attempts)
+    except np.linalg.LinAlgError as error:
+        raise CodecError(f"no crystal has bonds of such lengths ({error})") from error
+
+
+def _embedded(net: PeriodicNet, attempts: int) -> Embedding:
     directions = net.directions()
     if directions < 3:
         raise CodecError(
@@ -175,6 +192,8 @@ def _relax(
     cost = float(error @ error)
     for _ in range(80 if fine else 40):
         active = error != 0
+        if not active.any():
+            break
         slope = ((weights / (found * lengths))[:, None] * vectors)[active]
         jacobian = (matrix[active][:, :, None] * slope[:, None, :]).reshape(len(slope), -1)
         hessian, gradient = jacobian.T @ jacobian, jacobian.T @ error[active]

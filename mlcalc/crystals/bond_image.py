@@ -28,9 +28,10 @@ class BondImage(Codec):
     the whole row i is 1 if atom i is of element k; rows without an atom are 0.
 
     Edges are those of ``contact_net``: nearest neighbours, at least 12 an atom, and as many as make the crystal
-    rigid. Lengths are all that is kept of the geometry, so pictures do not change when the crystal is turned, shifted
-    or mirrored, and what comes back has the first vector along x, or any other orientation, either handedness, and
-    the reduced cell; atoms keep their order.
+    rigid. Lengths are all that is kept of the geometry, so pictures do not change when the crystal is turned, and what
+    comes back has the first vector along x, or any other orientation, either handedness, and the reduced cell; atoms
+    keep their order. Which image of an atom lies in the cell depends on the origin: a shift or a mirror moves pixels
+    to other channels, with the same values.
 
     Args:
         elements: those that the codec knows, in the order of their channels.

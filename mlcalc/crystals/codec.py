@@ -98,12 +98,15 @@ def make_codec(description: Mapping[str, Any]) -> Codec:
     """Build a codec from what ``to_dict`` gave.
 
     Raises:
-        CodecError: unknown name.
+        CodecError: unknown name, or options that the codec does not take.
     """
     options = dict(description)
     name = options.pop("name", None)
-    if name not in CODECS:
+    if not isinstance(name, str) or name not in CODECS:
         raise CodecError(f"unknown codec {name!r}; there are: {', '.join(sorted(CODECS))}")
     module, cls = CODECS[name]
     made: Callable[..., Codec] = getattr(import_module(module), cls)
-    return made(**options)
+    try:
+        return made(**options)
+    except TypeError as error:
+        raise CodecError(f"the codec {name!r} cannot be made of {options}: {error}") from error

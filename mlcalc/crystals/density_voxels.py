@@ -126,6 +126,8 @@ class DensityVoxels(Codec):
                 atoms that clash.
         """
         values = self._check(array)
+        if np.abs(values[1:]).max() > 1e3:
+            raise CodecError("numbers above 1000: heights of atoms and lengths in a cell are of the order of one")
         cell = self._cell(values[5])
         centres, heights = fit_peaks(values[1], self.width, self.max_atoms + 1)
         if not len(centres):

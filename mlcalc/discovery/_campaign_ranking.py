@@ -75,7 +75,10 @@ def ranked_records(by: str, scores: Scores, candidates: Sequence[int], best: flo
         WorkflowError: nothing is known of any.
     """
     if candidates and not any(is_known(scores[i]) for i in candidates):
-        raise WorkflowError(f"no candidate can be ranked by {by}: {_UNRANKED[by]}; take another ranking, or none")
+        raise WorkflowError(
+            f"no candidate can be ranked by {by}: {_UNRANKED[by]}; the same command tries again, "
+            "another ranking, or none, wants a folder of its own"
+        )
     order, records = lowest_first(candidates, scores), []
     count = how_many(best, len(order))
     for place, index in enumerate(order, start=1):

@@ -219,6 +219,9 @@ class _Run:
             return
         if by == "energy":
             assert phases is not None
+            points = self.of("single points")
+            for index in [index for index, record in points.items() if record["status"] != "ok"]:
+                del points[index]  # what failed in a call before may work by now
             self.work("single points", [(i, self.pool[i], {}) for i in candidates])
             scores = energy_scores(self.pool, self.of("single points"), phases)
         elif by == "likelihood":

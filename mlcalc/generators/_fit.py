@@ -75,6 +75,8 @@ class FitSettings:
             raise TrainingError("data names no file; give one or more files of crystals")
         if min(self.epochs, self.batch_size) < 1:
             raise TrainingError("epochs and batch_size must be at least 1")
+        if self.seed < 0:
+            raise TrainingError(f"seed must not be negative, like {self.seed}")
         if not 0 < self.validation_fraction < 1:
             raise TrainingError("validation_fraction must lie between 0 and 1")
 
@@ -111,7 +113,10 @@ class Fit(ABC, Generic[S, N]):
     def __init__(self, settings: S, report: Report | None = None) -> None:
         self.settings, self.report = settings, report
         self.folder = Path(settings.out or settings.name)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"no folder {self.folder} can be made ({error}); choose another `out`") from error
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:
@@ -236,6 +241,11 @@ class Fit(ABC, Generic[S, N]):
                 self.network.train()
                 row = self.train_epoch()
                 row |= self._validated()
+            if not math.isfinite(row[self.criterion]):
+                raise TrainingError(
+                    f"{self.criterion} became {row[self.criterion]} in epoch {self.epoch}; lower learning_rate; "
+                    "the last checkpoint is kept"
+                )
             if row[self.criterion] < self.best_loss:
                 self.best_loss, self.best_epoch = row[self.criterion], self.epoch
                 self.best = {k: v.clone() for k, v in self.ema.items()}
@@ -292,9 +302,11 @@ class Fit(ABC, Generic[S, N]):
 
     def _write_results(self) -> None:
         write_log(self.folder / "log.csv", ("epoch", "learning_rate", *self.columns, "seconds"), self.history)
-        live = self._state()
+        live, training = self._state(), self.network.training
         self._load(self.best)
+        self.network.eval()  # what is written must not depend on dropout
         self.write_weights(self.weights_file)
+        self.network.train(training)
         self._load(live)
 
     def _resume(self) -> None:

@@ -23,7 +23,7 @@ class FlowSettings(FitSettings):
         species_weight: of the elements, per nat.
         match_every: epochs between counts of how many held-out crystals are found from their formula (0: never).
         match_crystals: how many are tried, always the same ones.
-        network: size of the networks.
+        network: size of the networks; with ``start``, that of the weights there.
     """
 
     name: str = "flow"
@@ -47,6 +47,8 @@ class FlowSettings(FitSettings):
         super().__post_init__()
         if self.most_atoms < 1:
             raise TrainingError("most_atoms must be at least 1")
+        if self.match_every < 0 or self.match_crystals < 1:
+            raise TrainingError("match_every must not be negative, match_crystals at least 1")
         if not 0 <= self.drop_property <= 1:
             raise TrainingError("drop_property must lie between 0 and 1")
         if len(set(self.properties)) < len(self.properties):

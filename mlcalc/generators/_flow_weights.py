@@ -44,11 +44,11 @@ class FlowNetworks(nn.Module):
         }
 
     def told_more(self, properties: Sequence[str], scales: Scales) -> FlowNetworks:
-        """Return networks that do the same, and may be told other labels.
+        """Return networks that do the same, and may be told other labels, for data of other sizes.
 
         Args:
             properties: the new labels; those known already keep their scale and their effect.
-            scales: of data with the new labels, from which their scales are taken.
+            scales: of the new data: those of new labels are taken from it, and how frequent numbers of atoms are.
         """
         mine = self.scales
         middle, spread = (
@@ -57,6 +57,7 @@ class FlowNetworks(nn.Module):
         )
         kept = replace(
             mine,
+            sizes=scales.sizes,
             label_middle=tuple(middle.get(p, m) for p, m in zip(properties, scales.label_middle, strict=True)),
             label_spread=tuple(spread.get(p, s) for p, s in zip(properties, scales.label_spread, strict=True)),
         )

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: How constraints call labels that they have a field of their own for.
-TARGET_OF_LABEL = {
-    "formation_energy_per_atom": "formation_energy_ev_per_atom",
-    "e_above_hull": "energy_above_hull_ev_per_atom",
-    "band_gap": "band_gap_ev",
-}
+from mlcalc.generators.base import LABELS
+
+_TARGETS = {label: name for name, label in LABELS.items()}
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Conditions:
     @property
     def targets(self) -> dict[str, int]:
         """Columns of the properties, by the names that constraints use."""
-        return {TARGET_OF_LABEL.get(name, name): k for k, name in enumerate(self.properties)}
+        return {_TARGETS.get(name, name): k for k, name in enumerate(self.properties)}
 
     def vector(self, shares: Tensor | None, told: Tensor | None, properties: Tensor | None, size: int) -> Tensor:
         """Return (size, width) conditions.

@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.formula import Formula
 from ase.geometry import minkowski_reduce
 
-from mlcalc.crystals import closest_pair, find_space_group
+from mlcalc.crystals import closest_pair
 from mlcalc.crystals.encoding import encode
 from mlcalc.errors import CrystalError
+from mlcalc.generators._finishing import in_volume, with_group
 from mlcalc.generators.base import Constraints
 
 
@@ -31,10 +32,10 @@ class Finish:
 
     def __call__(self, atoms: Atoms, failed: Counter[str]) -> tuple[Atoms, int | None] | None:
         """Return the crystal and its space group, or None with a reason counted."""
-        atoms = self._in_volume(atoms)
+        atoms = in_volume(atoms, self.constraints.volume_per_atom)
         if self.symprec:
             with suppress(CrystalError):  # where no symmetry is found, it stays as it is
-                atoms = self._in_volume(encode(atoms, self.symprec).atoms())
+                atoms = in_volume(encode(atoms, self.symprec).atoms(), self.constraints.volume_per_atom)
         atoms.set_cell(minkowski_reduce(atoms.cell)[0])  # the same crystal, in a cell that is good to relax
         atoms.wrap()
         reason = broken(atoms, self.constraints)
@@ -43,23 +44,7 @@ class Finish:
         if reason is not None:
             failed[reason] += 1
             return None
-        found = find_space_group(atoms)
-        if self.constraints.space_groups and (found is None or found.number not in self.constraints.space_groups):
-            failed["came out in a space group that is not allowed"] += 1
-            return None
-        return atoms, found.number if found else None
-
-    def _in_volume(self, atoms: Atoms) -> Atoms:
-        """Scale the cell so that the volume per atom is in the range, if one was given."""
-        atoms = atoms.copy()
-        if self.constraints.volume_per_atom:
-            low, high = self.constraints.volume_per_atom
-            volume = atoms.get_volume() / len(atoms)
-            if not low <= volume <= high:
-                # Not onto the very edge, where rounding decides.
-                inside = min(max(volume, low + 1e-6 * (high - low)), high - 1e-6 * (high - low))
-                atoms.set_cell(atoms.cell.array * (inside / volume) ** (1 / 3), scale_atoms=True)
-        return atoms
+        return with_group(atoms, self.constraints, failed)
 
 
 def broken(atoms: Atoms, constraints: Constraints, volume: bool = True) -> str | None:

@@ -52,7 +52,7 @@ class VaeFitSettings(ImageFitSettings):
     def __post_init__(self) -> None:
         """Reject what cannot be trained."""
         super().__post_init__()
-        if self.network.width % self.network.heads:
+        if self.network.heads < 1 or self.network.width % self.network.heads:
             raise TrainingError("network.width must be a multiple of network.heads")
         if self.property_rate < 1:
             raise TrainingError("property_rate must be at least 1")

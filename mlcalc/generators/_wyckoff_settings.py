@@ -35,7 +35,7 @@ class WyckoffSettings(FitSettings):
     def __post_init__(self) -> None:
         """Reject what cannot be trained."""
         super().__post_init__()
-        if self.network.width % self.network.heads:
+        if self.network.heads < 1 or self.network.width % self.network.heads:
             raise TrainingError("network.width must be a multiple of network.heads")
         for name in ("drop_elements", "drop_composition", "drop_property"):
             if not 0 <= getattr(self, name) <= 1:

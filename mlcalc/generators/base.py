@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
-from math import gcd
+from math import gcd, isfinite
 from typing import Any
 
 from ase import Atoms
@@ -14,6 +14,13 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from mlcalc.errors import GeneratorError
+
+#: Labels as data files name them, of the targets that have a field of their own in ``Constraints``.
+LABELS = {
+    "formation_energy_ev_per_atom": "formation_energy_per_atom",
+    "energy_above_hull_ev_per_atom": "e_above_hull",
+    "band_gap_ev": "band_gap",
+}
 
 
 @dataclass(frozen=True)
@@ -118,9 +125,14 @@ class Constraints:
             raise GeneratorError(f"space group numbers go from 1 to 230, not {wrong}")
         if self.volume_per_atom and not 0 < self.volume_per_atom[0] <= self.volume_per_atom[1]:
             raise GeneratorError(f"impossible range of volumes per atom: {self.volume_per_atom} Å³")
+        for name, label in LABELS.items():
+            if label in self.properties:
+                raise GeneratorError(f"{label} has a field of its own among the constraints: {name}")
         for name, target in self.targets().items():
             if not target[0] <= target[1]:
                 raise GeneratorError(f"impossible range of {name}: {target}")
+            if not (isfinite(target[0]) and isfinite(target[1])):
+                raise GeneratorError(f"a range to aim at has two ends, unlike {name}: {target}")
 
     def targets(self) -> dict[str, tuple[float, float]]:
         """Return the ranges to aim at, by name, where given."""

@@ -17,24 +17,19 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlcalc.crystals import closest_pair, find_space_group
-from mlcalc.crystals.symmetry import symmetrized
+from mlcalc.crystals import closest_pair
+from mlcalc.crystals.symmetry import primitive_cell, symmetrized
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
+from mlcalc.generators._finishing import in_volume, with_group
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
 from mlcalc.generators._flow_weights import LoadedFlow, load_flow
-from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
+from mlcalc.generators.base import LABELS, Candidate, Constraints, Generator, Provenance
 
 #: Folder of the weights that ship.
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = WEIGHTS / "flow.safetensors"
-#: Labels as data files name them, of the targets that have a name of their own.
-_LABELS = {
-    "formation_energy_ev_per_atom": "formation_energy_per_atom",
-    "energy_above_hull_ev_per_atom": "e_above_hull",
-    "band_gap_ev": "band_gap",
-}
 
 
 class FlowGenerator(Generator):
@@ -93,7 +88,7 @@ class FlowGenerator(Generator):
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         check_request(n, seed)
-        targets = {_LABELS.get(name, name): (name, ends) for name, ends in constraints.targets().items()}
+        targets = {LABELS.get(name, name): (name, ends) for name, ends in constraints.targets().items()}
         unknown = [name for name in targets if name not in self.properties]
         if unknown:
             known = ", ".join(self.properties) or "no property at all"
@@ -159,23 +154,25 @@ class FlowGenerator(Generator):
             failed["not a number"] += 1
             return None
         atoms = to_atoms(row.species, row.coordinates, row.shape, self.elements)
+        if self.symprec:
+            moved = in_volume(symmetrized(atoms, self.symprec), constraints.volume_per_atom)
+            # Where the move brings atoms too close, the crystal stays as drawn.
+            atoms = atoms if closest_pair(moved, self.min_distance) is not None else moved
+        atoms = in_volume(atoms, constraints.volume_per_atom)
         if closest_pair(atoms, self.min_distance) is not None:
             failed["atoms too close"] += 1
             return None
-        if self.symprec:
-            moved = symmetrized(atoms, self.symprec)
-            # Where the move is what breaks a rule, the crystal stays as drawn.
-            atoms = atoms if closest_pair(moved, self.min_distance) is not None else moved
-        if constraints.volume_per_atom is not None:
-            low, high = constraints.volume_per_atom
-            if not low * (1 - 1e-9) <= atoms.get_volume() / len(atoms) <= high * (1 + 1e-9):
-                failed["volume out of range"] += 1
-                return None
-        found = find_space_group(atoms)
-        if constraints.space_groups and (found is None or found.number not in constraints.space_groups):
-            failed["came out in a space group that is not allowed"] += 1
+        if self._repeats(atoms):
+            failed["came out as several of a smaller cell"] += 1
             return None
-        return atoms, found.number if found else None
+        return with_group(atoms, constraints, failed)
+
+    def _repeats(self, atoms: Atoms) -> bool:
+        """Return whether the primitive cell is smaller: the number of atoms asked for is that of a primitive cell."""
+        try:
+            return len(primitive_cell(atoms, self.symprec or 1e-2)) < len(atoms)
+        except ValueError:  # no symmetry at all
+            return False
 
 
 def weights_path(weights: str | Path | None) -> Path:

@@ -48,7 +48,7 @@ def generator_settings(values: Any) -> tuple[str, FitSettings]:
     """
     values = dict(values) if isinstance(values, dict) else values
     name = values.pop("generator", "wyckoff") if isinstance(values, dict) else "wyckoff"
-    if name not in TRAINERS:
+    if not isinstance(name, str) or name not in TRAINERS:
         raise TrainingError(f"no generator {name!r} can be trained; there are: {', '.join(sorted(TRAINERS))}")
     module, cls, _, _ = TRAINERS[name]
     kind: type[FitSettings] = getattr(import_module(module), cls)

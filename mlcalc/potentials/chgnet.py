@@ -145,7 +145,7 @@ class CHGNetNetwork(nn.Module):
         layers: updates of atoms; between two of them bonds and angles are updated.
         n_radial: radial functions.
         n_angular: angular functions, an odd number.
-        short: bonds up to this length form angles, Å.
+        short: bonds up to this length form angles, Å; at most the cutoff, where they fade.
         power: exponent of the envelopes.
 
     Raises:
@@ -170,10 +170,10 @@ class CHGNetNetwork(nn.Module):
         self.needs = ("reverse_edge",)
         self.exchange_width = 0
         self.n_descriptors = 0
-        self.short = short
+        self.short = min(short, cutoff)
         self.embedding = nn.Parameter(torch.randn(n_elements, width))
         self.radial = _Radial(cutoff, n_radial, power)
-        self.radial_short = _Radial(short, n_radial, power)
+        self.radial_short = _Radial(self.short, n_radial, power)
         self.angular = _Angular(n_angular // 2)
         self.bond_embedding = nn.Linear(n_radial, width, bias=False)
         self.bond_weights = nn.Linear(n_radial, width, bias=False)

@@ -56,7 +56,7 @@ def test_every_edge_is_a_pair_of_the_crystal(awkward: Atoms) -> None:
         assert any(abs(d[k] - length) < 1e-6 and {symbols[i[k]], symbols[j[k]]} == ours for k in range(len(d)))
 
 
-def test_pictures_do_not_turn_shift_or_mirror() -> None:
+def test_pictures_do_not_turn_and_pixels_survive_shift_and_mirror() -> None:
     atoms = bulk("ZnO", "wurtzite", a=3.25, c=5.3)
     codec = codec_for(atoms)
     net = contact_net(atoms)
@@ -70,6 +70,9 @@ def test_pictures_do_not_turn_shift_or_mirror() -> None:
             other.set_cell(-other.cell.array, scale_atoms=True)
         found = contact_net(other)
         assert np.sort(found.lengths) == pytest.approx(np.sort(net.lengths), abs=1e-9), change
+        # Pairs of atoms keep their pixels, whatever channels these are in.
+        pixels = [np.sort(codec.encode(a)[:27], axis=0) for a in (atoms, other)]
+        assert np.abs(pixels[1] - pixels[0]).max() < 1e-6, change
     rotated = atoms.copy()
     rotated.rotate(90, "z", rotate_cell=True)
     assert np.abs(codec.encode(rotated) - codec.encode(atoms)).max() < 1e-6

@@ -8,7 +8,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlcalc.crystals import Codec, make_codec
+from mlcalc.crystals.bond_string import atoms_of_net, parse_bond_string
 from mlcalc.crystals.codec import full_sites
+from mlcalc.crystals.periodic_net import PeriodicNet
 from mlcalc.errors import CodecError
 
 
@@ -63,3 +65,40 @@ def test_what_is_no_crystal_with_full_sites() -> None:
     far.positions[0, 0] = np.inf
     with pytest.raises(CodecError, match="finite"):
         full_sites(far)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"name": "bond"},
+        {"name": ["bond"]},
+        {"name": "coordinate", "elements": ["H"], "max_atoms": "x"},
+        {"name": "density", "elements": ["H"], "colour": 1},
+    ],
+)
+def test_descriptions_of_no_codec(description: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match=r"cannot be made of|unknown codec"):
+        make_codec(description)
+
+
+def test_numbers_of_any_size_are_crystals_or_refused() -> None:
+    rng = np.random.default_rng(0)
+    options = {"elements": ("H", "O"), "max_atoms": 3}
+    refused = 0
+    for size in (1e-3, 1.0, 1e3, 1e8, 1e160):
+        for name in ("bond", "coordinate", "density"):
+            codec = make_codec({"name": name, **options})
+            for _ in range(3):
+                try:
+                    codec.decode(rng.normal(scale=size, size=codec.shape))
+                except CodecError:
+                    refused += 1
+    assert refused > 20
+
+
+def test_bonds_of_impossible_or_too_many_atoms() -> None:
+    with pytest.raises(CodecError, match="a bond of 1e-09 Å is none"):
+        atoms_of_net(parse_bond_string("H H 0 1 ooo@1e-9 0 1 +oo@1e-9 0 1 o+o@1e-9 0 1 oo+@3"))
+    many = PeriodicNet(("H",) * 200, np.array([[0, 0]] * 3), np.eye(3, dtype=int), np.ones(3), np.zeros(3, bool))
+    with pytest.raises(CodecError, match="200 atoms are too many"):
+        atoms_of_net(many)

@@ -101,6 +101,41 @@ def test_who_has_no_score_comes_last_and_is_counted(tmp_path: Path) -> None:
     assert [(r["index"], r["reason"]) for r in failed] == [(3, "ArithmeticError")]
 
 
+class OnceBroken(EMT):
+    """Fails as long as a file is there."""
+
+    mark = Path()
+
+    def calculate(self, atoms: Any = None, *arguments: Any, **keywords: Any) -> None:
+        if self.mark.exists() and len(atoms) != 1:  # references are of one atom
+            raise RuntimeError("out of memory")
+        super().calculate(atoms, *arguments, **keywords)
+
+
+def test_what_failed_before_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "broken"
+    mark.write_text("", encoding="utf-8")
+    monkeypatch.setattr(OnceBroken, "mark", mark)
+    several = [Candidate(bulk("Cu", cubic=True, a=a), Provenance("hand", index=k)) for k, a in enumerate((3.5, 3.7))]
+
+    def call() -> Any:
+        return run_campaign(
+            lambda: several,
+            OnceBroken,
+            tmp_path / "o",
+            elements=("Cu",),
+            settings=settings(rank="energy", relax_best=1.0, reference_atoms=1),
+        )
+
+    with pytest.raises(WorkflowError, match="the same command tries again"):
+        call()
+    mark.unlink()
+    call()
+    records = ranking(tmp_path / "o")
+    assert sorted(record["status"] for record in records.values()) == ["failed", "ok"]
+    assert all(record["score"] is not None for record in records.values())
+
+
 def likely() -> Iterator[Candidate]:
     """Give candidates log-probabilities, for each atom 1 to 6 and the more the later."""
     for k, candidate in enumerate(candidates()):

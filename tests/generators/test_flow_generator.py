@@ -18,7 +18,7 @@ from mlcalc.errors import GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Candidate, Constraints, make_generator
 from mlcalc.generators._flow_training import FlowTrainer
 from mlcalc.generators._flow_weights import load_flow
-from mlcalc.generators.flow import weights_path
+from mlcalc.generators.flow import FlowGenerator, weights_path
 from mlcalc.generators.training import generator_settings, make_trainer
 
 CATIONS, ANIONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba"), ("F", "Cl", "Br", "I", "O", "S")
@@ -111,6 +111,29 @@ def test_every_constraint_holds(learnt: FlowTrainer) -> None:
         assert c.provenance.found_space_group not in (None, 1)  # moved onto what is there within 0.3 Å
         group = find_space_group(c.atoms)
         assert (group.number if group else None) == c.provenance.found_space_group
+
+
+def test_symmetric_crystals_get_into_a_range_of_volumes(learnt: FlowTrainer) -> None:
+    free = list(sample(learnt, 24, formula="NaCl", n_atoms=(2, 2), options={"symprec": 0.3}))
+    volume = float(np.median([c.atoms.get_volume() / 2 for c in free])) * 1.1
+    held = list(
+        sample(learnt, 24, formula="NaCl", n_atoms=(2, 2), volume_per_atom=(volume, volume), options={"symprec": 0.3})
+    )
+    for c in held:
+        assert c.atoms.get_volume() / 2 == pytest.approx(volume, rel=1e-9)
+    high = [sum((c.provenance.found_space_group or 1) > 2 for c in some) for some in (free, held)]
+    assert high[1] >= 0.7 * high[0] > 0
+
+
+def test_a_repeated_cell_is_no_primitive_one(learnt: FlowTrainer) -> None:
+    generator = make_generator("flow", weights=learnt.weights_file)
+    assert isinstance(generator, FlowGenerator)
+    salt = bulk("CsCl", "cesiumchloride", a=4.1)
+    assert not generator._repeats(salt)
+    assert generator._repeats(salt.repeat((2, 1, 1)))
+    moved = salt.repeat((2, 1, 1))
+    moved.positions[0] += [0.3, 0.2, 0.1]
+    assert not generator._repeats(moved)
 
 
 def test_space_groups_are_met_or_given_up(learnt: FlowTrainer) -> None:

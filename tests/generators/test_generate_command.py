@@ -92,6 +92,8 @@ def test_substitution_with_prototypes_of_a_file(tmp_path: Path) -> None:
         ("generate wyckoff -n 1 --target heat --out c.extxyz", "give NAME=LOW:HIGH"),
         ("generate flow -n 1 --weights no.safetensors --out c.extxyz", "no weights file no.safetensors"),
         ("generate wyckoff -n 1 --weights no.safetensors --out c.extxyz", "no weights file no.safetensors"),
+        ("generate flow -n 1 --target dir_gap=1:inf --out c.extxyz", "a range to aim at has two ends, unlike dir_gap"),
+        ("generate vae -n 1 --target band_gap=1:2 --out c.extxyz", "band_gap has a field of its own"),
         ("generate wyckoff -n 1 --formation-energy=-1:-2 --out c.extxyz", "impossible range of formation_energy"),
     ],
 )
