@@ -38,7 +38,7 @@ class Embedding:
 #: Memory goes with the third power of the number of atoms: a quarter of a GB for this many.
 MOST_ATOMS = 128
 #: No two nuclei come closer, Å.
-SHORTEST = 0.2
+SHORTEST = 0.05
 
 
 def embed(net: PeriodicNet, attempts: int = 12) -> Embedding:

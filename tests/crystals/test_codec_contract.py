@@ -97,8 +97,8 @@ def test_numbers_of_any_size_are_crystals_or_refused() -> None:
 
 
 def test_bonds_of_impossible_or_too_many_atoms() -> None:
-    with pytest.raises(CodecError, match="a bond of 1e-09 Å is none"):
-        atoms_of_net(parse_bond_string("H H 0 1 ooo@1e-9 0 1 +oo@1e-9 0 1 o+o@1e-9 0 1 oo+@3"))
+    with pytest.raises(CodecError, match="a bond of 0.001 Å is none"):
+        atoms_of_net(parse_bond_string("H H 0 1 ooo@0.001 0 1 +oo@0.001 0 1 o+o@0.001 0 1 oo+@3"))
     many = PeriodicNet(("H",) * 200, np.array([[0, 0]] * 3), np.eye(3, dtype=int), np.ones(3), np.zeros(3, bool))
     with pytest.raises(CodecError, match="200 atoms are too many"):
         atoms_of_net(many)
