@@ -22,6 +22,7 @@ from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import broken
 from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reason
+from mlcalc.generators._weights import stamped
 from mlcalc.generators.base import Constraints
 
 #: Weights that ship.
@@ -52,7 +53,7 @@ class GanGenerator(ImageGenerator):
         attempts: int = 100,
     ) -> None:
         super().__init__(min_distance, symprec, attempts)
-        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
 
     @property
     def codec(self) -> Codec:
@@ -116,5 +117,5 @@ def _with_kinds(image: np.ndarray, raw: Tensor, kinds: np.ndarray) -> np.ndarray
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedGan:
+def _load(path: Path, changed: int, size: int) -> LoadedGan:  # the last two are for the cache
     return load_gan(path)

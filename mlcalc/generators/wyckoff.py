@@ -24,6 +24,7 @@ from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._known import KnownFingerprints
+from mlcalc.generators._weights import stamped
 from mlcalc.generators._wyckoff_data import conditions
 from mlcalc.generators._wyckoff_rules import Rules
 from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
@@ -77,7 +78,7 @@ class WyckoffGenerator(Generator):
         for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
             if not 0.0 < value < float("inf"):
                 raise GeneratorError(f"{name} must be a positive number, not {value}")
-        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
         self.temperature, self.geometry_temperature = temperature, geometry_temperature
         self.energy_above_hull, self.known = energy_above_hull, known
@@ -207,5 +208,5 @@ class WyckoffGenerator(Generator):
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedNetwork:
+def _load(path: Path, changed: int, size: int) -> LoadedNetwork:  # the last two are for the cache
     return load_network(path)
