@@ -23,7 +23,7 @@ class LoadedNetwork:
         network: in evaluation mode.
         facts: name, training data, licence, likelihoods, … as written.
         model_hash: of architecture and weights.
-        known: fingerprints of the crystals it was trained on.
+        known: fingerprints of the crystals of its data, those held out and those of ``start`` included.
     """
 
     network: WyckoffNetwork

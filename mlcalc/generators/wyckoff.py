@@ -55,9 +55,9 @@ class WyckoffGenerator(Generator):
         geometry_temperature: of lattice and coordinates: the square of their spread goes with it.
         energy_above_hull: told where the constraints name none, eV per atom; None tells nothing, which draws crystals
             as they are in the training data.
-        known: whether crystals of the training data, or drawn before in the same run, may come, as their fingerprints
-            tell; if not, they are drawn again, in up to half of the attempts. None: only where elements or a formula
-            are named, of which known crystals may be what is wanted.
+        known: whether crystals of the data (``LoadedNetwork.known``), or drawn before in the same run, may come, as
+            their fingerprints tell; if not, they are drawn again, in up to half of the attempts. None: only where
+            elements or a formula are named, of which known crystals may be what is wanted.
     """
 
     name = "wyckoff"

@@ -204,6 +204,10 @@ def test_transfer_begins_where_the_weights_are(data: Path, tmp_path: Path) -> No
     tuned.run()
     fresh.run()
     assert tuned.best_loss < fresh.best_loss - 2
+    assert len(load_network(fresh.weights_file).known) == 12  # held-out ones, too
+    known = load_network(tuned.weights_file).known
+    assert len(known) == 48
+    assert not any(known.add(atoms) for atoms in salts())  # nothing of what the first weights knew is forgotten
     with pytest.raises(TrainingError, match="other settings or data"):
         trainer(few, tmp_path / "tuned", **changes).run()
     strange = tmp_path / "strange.extxyz"
