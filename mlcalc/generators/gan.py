@@ -18,7 +18,7 @@ from mlcalc.crystals.codec import Codec
 from mlcalc.crystals.coordinate_image import GEOMETRY, CoordinateImage
 from mlcalc.errors import CodecError, GeneratorError
 from mlcalc.generators._gan_weights import LoadedGan, load_gan
-from mlcalc.generators._image_choice import Choice
+from mlcalc.generators._image_choice import Choice, check_fits
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import broken
 from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reason
@@ -80,7 +80,7 @@ class GanGenerator(ImageGenerator):
                 f"{' '.join(sorted(self.conditions.elements))}"
             )
         if constraints.species():
-            constraints.compositions()  # fails where nothing fits
+            check_fits(constraints)
         return constraints
 
     @torch.no_grad()
