@@ -21,6 +21,7 @@ from mlcalc.generators._fit import Fit, Progress, Report, content_digest
 from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._split import split_by_formula
 from mlcalc.generators._wyckoff_data import (
+    PROPERTIES,
     Batch,
     Encoded,
     batches,
@@ -57,6 +58,8 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
         items = [encode_crystal(c, self.elements, label) for c, label in zip(crystals, labels, strict=True)]
         kept, held = split_by_formula([c.counts() for c in crystals], settings.validation_fraction, settings.seed)
         self.training, self.validation = [items[k] for k in kept], [items[k] for k in held]
+        told = [not all(np.isnan(i.properties[k]) for i in self.training) for k in range(len(PROPERTIES))]
+        self.labels = [p for p, some in zip(PROPERTIES, told, strict=True) if some or (begun and p in begun.labels)]
         self.known = KnownFingerprints(map(fingerprint_of, crystals), settings.symprec)
         if begun:
             self.known.update(begun.known)
@@ -170,5 +173,6 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
         return {
             **super().facts(),
             "symprec_ang": self.settings.symprec,
+            "labels": self.labels,
             "validation_nats": {p: best[f"{p}_nats"] for p in PARTS} if best else {},
         }
