@@ -12,6 +12,15 @@ from mlcalc.generators.base import Constraints
 _NEVER = -1e9
 
 
+def check_fits(constraints: Constraints) -> None:
+    """Raise GeneratorError where the range of atoms holds no formula unit, or not all elements that must occur.
+
+    Compositions of elements are so many that they are not to be listed for this.
+    """
+    if constraints.formula or len(constraints.elements) > constraints.n_atoms[1]:
+        constraints.compositions()  # says so; there is none to be listed
+
+
 class Choice:
     """Chooses elements for columns.
 
@@ -44,15 +53,16 @@ class Choice:
         self.required: list[int] = []
         self.allowed = np.array([1 + k for k in range(len(codec.elements))])
         if species:
-            found = [c for c in constraints.compositions() if sum(c) in self.numbers]
-            if not found:
+            check_fits(constraints)
+            if constraints.formula:
+                counts = [c for c in constraints.compositions() if sum(c) in self.numbers]
+                self.formulas = [
+                    [index[e] for e, n in zip(species, row, strict=True) for _ in range(n)] for row in counts
+                ]
+            if not self.formulas if constraints.formula else len(constraints.elements) > self.numbers[-1]:
                 raise GeneratorError(f"these weights make crystals of at most {codec.max_atoms} atoms; none fits")
             self.allowed = np.array(sorted(index[e] for e in species))
             self.required = [index[e] for e in constraints.elements]
-        if constraints.formula:
-            self.formulas = [
-                [index[e] for e, n in zip(species, counts, strict=True) for _ in range(n)] for counts in found
-            ]
         self.free = not species
 
     def choose(self, log_probabilities: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from itertools import permutations, product
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import is_minkowski_reduced, minkowski_reduce
 
 from mlcalc.crystals._equivalents import electropositivity
 
@@ -21,6 +22,9 @@ _FADE = 0.6
 def standard_setting(atoms: Atoms) -> Atoms:
     """Return the same crystal with its origin, axes and order of atoms chosen by rule.
 
+    Cells that are not Minkowski-reduced are reduced first. Where several reduced cells are equally good (symmetric
+    crystals in slanted cells: fcc, hexagonal), which one it is depends on the cell that was given.
+
     A network that is shown a crystal now with one axis first and now with another must learn each way of writing it.
     The atom with the most room (whose nearest neighbour is furthest) comes first and is the origin; of several, the
     most electropositive. The others follow by electropositivity. Of the 24 proper ways to permute and flip the cell
@@ -28,9 +32,9 @@ def standard_setting(atoms: Atoms) -> Atoms:
     atoms of one element, the first atom aside, are sorted by it.
 
     Args:
-        atoms: periodic along three axes; the cell should be a reduced one.
+        atoms: periodic along three axes.
     """
-    atoms = _roomiest_first(atoms)
+    atoms = _roomiest_first(_reduced(atoms))
     turns = _proper_turns()
     scaled = atoms.get_scaled_positions(wrap=False)
     scaled = scaled - scaled[0]
@@ -47,6 +51,16 @@ def standard_setting(atoms: Atoms) -> Atoms:
         scaled_positions=all_ways[best][order] % 1.0,
         pbc=True,
     )
+
+
+def _reduced(atoms: Atoms) -> Atoms:
+    """Return the crystal in a reduced cell, or as it is where that is one, in whatever order of its vectors."""
+    cell = atoms.cell.array
+    if is_minkowski_reduced(cell[np.argsort(np.linalg.norm(cell, axis=1), kind="stable")]):
+        return atoms
+    reduced, change = minkowski_reduce(cell)
+    scaled = atoms.get_scaled_positions(wrap=False) @ np.rint(np.linalg.inv(change))
+    return Atoms(atoms.numbers, cell=reduced, scaled_positions=scaled, pbc=True)
 
 
 def _roomiest_first(atoms: Atoms) -> Atoms:

@@ -39,6 +39,11 @@ class KnownFingerprints:
         made._whole, made._formulas, made._single = set(self._whole), set(self._formulas), dict(self._single)
         return made
 
+    def update(self, other: KnownFingerprints) -> None:
+        """Add what a set from a file holds."""
+        self._whole |= other._whole
+        self._formulas |= other._formulas
+
     def add(self, atoms: Atoms) -> bool:
         """Add the fingerprint of a crystal, and return whether it is new."""
         formula = _digest(atoms.symbols.formula.reduce()[0].format("hill"))

@@ -25,6 +25,19 @@ def weights_hash(description: Any, state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def stamped(path: str | Path) -> tuple[Path, int, int]:
+    """Return a path with when it was changed, ns, and its size: what is cached by these is read again once overwritten.
+
+    What is no file gets zeros; reading it says what is wrong.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except OSError:
+        return path, 0, 0
+    return path, found.st_mtime_ns, found.st_size
+
+
 def save_weights(path: str | Path, generator: str, document: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write weights and what is needed to rebuild their network, whole or not at all."""
     full = {"format": _format(generator), **document}

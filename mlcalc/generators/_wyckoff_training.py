@@ -21,6 +21,7 @@ from mlcalc.generators._fit import Fit, Progress, Report, content_digest
 from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._split import split_by_formula
 from mlcalc.generators._wyckoff_data import (
+    PROPERTIES,
     Batch,
     Encoded,
     batches,
@@ -32,7 +33,7 @@ from mlcalc.generators._wyckoff_likelihood import PARTS, log_likelihood
 from mlcalc.generators._wyckoff_network import WyckoffNetwork
 from mlcalc.generators._wyckoff_settings import WyckoffSettings
 from mlcalc.generators._wyckoff_vocabulary import in_order
-from mlcalc.generators._wyckoff_weights import load_network, save_network
+from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network, save_network
 
 
 class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
@@ -51,30 +52,43 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
         found = self.read()
         crystals, labels = self._describe(found, progress)
         present = in_order({o.element for c in crystals for o in c.orbits})
-        network, start = self._network(present)
+        begun = self._begun(present)
+        network, start = self._network(present, begun)
         self.elements = network.elements
         items = [encode_crystal(c, self.elements, label) for c, label in zip(crystals, labels, strict=True)]
         kept, held = split_by_formula([c.counts() for c in crystals], settings.validation_fraction, settings.seed)
         self.training, self.validation = [items[k] for k in kept], [items[k] for k in held]
+        told = [not all(np.isnan(i.properties[k]) for i in self.training) for k in range(len(PROPERTIES))]
+        self.labels = [p for p, some in zip(PROPERTIES, told, strict=True) if some or (begun and p in begun.labels)]
         self.known = KnownFingerprints(map(fingerprint_of, crystals), settings.symprec)
+        if begun:
+            self.known.update(begun.known)
         self.content = content_digest(found, settings.symprec)
         self.prepare(network, start)
 
-    def _network(self, present: tuple[str, ...]) -> tuple[WyckoffNetwork, dict[str, Tensor] | None]:
-        """Return a network for the elements at hand, or that of ``start`` with its weights."""
+    def _begun(self, present: tuple[str, ...]) -> LoadedNetwork | None:
+        """Return what ``start`` names, which must know the elements at hand."""
         s = self.settings
+        if not s.start:
+            return None
+        try:
+            begun = load_network(s.start)
+        except ModelFileError as error:
+            raise TrainingError(f"start: {error}") from error
+        unknown = [e for e in present if e not in begun.network.elements]
+        if unknown:
+            raise TrainingError(f"the weights in {s.start} know no {' '.join(unknown)}; leave out such crystals")
+        return begun
+
+    def _network(
+        self, present: tuple[str, ...], begun: LoadedNetwork | None
+    ) -> tuple[WyckoffNetwork, dict[str, Tensor] | None]:
+        """Return a network for the elements at hand, or that of ``start`` with its weights."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(s.seed)
-            if not s.start:
-                return WyckoffNetwork(present, s.network), None
-            try:
-                begun = load_network(s.start).network
-            except ModelFileError as error:
-                raise TrainingError(f"start: {error}") from error
-            unknown = [e for e in present if e not in begun.elements]
-            if unknown:
-                raise TrainingError(f"the weights in {s.start} know no {' '.join(unknown)}; leave out such crystals")
-            return WyckoffNetwork(begun.elements, begun.settings), begun.state_dict()
+            torch.manual_seed(self.settings.seed)
+            if begun is None:
+                return WyckoffNetwork(present, self.settings.network), None
+            return WyckoffNetwork(begun.network.elements, begun.network.settings), begun.network.state_dict()
 
     def _describe(
         self, found: list[LabelledCrystal], progress: Progress | None
@@ -159,5 +173,6 @@ class WyckoffTrainer(Fit[WyckoffSettings, WyckoffNetwork]):
         return {
             **super().facts(),
             "symprec_ang": self.settings.symprec,
+            "labels": self.labels,
             "validation_nats": {p: best[f"{p}_nats"] for p in PARTS} if best else {},
         }

@@ -10,6 +10,7 @@ import torch
 
 from mlcalc.generators._known import KnownFingerprints
 from mlcalc.generators._weights import load_state, read_weights, save_weights, weights_hash
+from mlcalc.generators._wyckoff_data import PROPERTIES
 from mlcalc.generators._wyckoff_network import NetworkSettings, WyckoffNetwork
 
 _KNOWN = ("known_fingerprints", "known_formulas")
@@ -23,13 +24,18 @@ class LoadedNetwork:
         network: in evaluation mode.
         facts: name, training data, licence, likelihoods, … as written.
         model_hash: of architecture and weights.
-        known: fingerprints of the crystals it was trained on.
+        known: fingerprints of the crystals of its data, those held out and those of ``start`` included.
     """
 
     network: WyckoffNetwork
     facts: dict[str, Any]
     model_hash: str
     known: KnownFingerprints
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Which of ``PROPERTIES`` had labels in training; all of them in files of earlier versions."""
+        return tuple(self.facts.get("labels", PROPERTIES))
 
 
 def save_network(network: WyckoffNetwork, path: str | Path, facts: dict[str, Any], known: KnownFingerprints) -> None:

@@ -100,8 +100,9 @@ class Designer:
 
         Every hard constraint holds. ``details`` of the provenance has ``predicted`` (what the property head reads off
         the finished crystal), ``reached`` (whether that lies in all ranges; if the search failed, the best crystal it
-        found comes all the same), ``repeat`` (an earlier crystal of this run has the same composition and the same
-        element on the roomiest site), and ``distance``: how far the latent vector lies from the nearest training
+        found comes all the same), ``repeat`` (before it, the search found a crystal that reached the ranges and has the
+        same composition and the same element on the roomiest site; 32 crystals are searched together, so that this one
+        may have a later number), and ``distance``: how far the latent vector lies from the nearest training
         crystal, in units of the median distance between neighbours there.
 
         Args:
@@ -217,7 +218,9 @@ class _Search:
     ) -> None:
         """Finish the best vectors of one search until one becomes a crystal that is not there yet.
 
-        Where all are there already, the best of them comes again, marked as a repeat.
+        Where all are there already (``seen`` holds those that reached the ranges), the best of them comes again, marked
+        as a repeat, unless an earlier round has found anything. In later rounds a new crystal takes the place of what
+        was found, repeat or not, if it misses less: the target counts for more than novelty.
         """
         repeat: tuple[float, Candidate] | None = None
         for z in order:
@@ -354,10 +357,6 @@ def _cma() -> Any:
 def _of(one: tuple[float, Candidate] | None) -> Candidate:
     assert one is not None
     return one[1]
-
-
-def _reached(one: tuple[float, Candidate]) -> bool:
-    return bool(one[1].provenance.details["reached"])
 
 
 def _miss(one: tuple[float, Candidate] | None) -> float:

@@ -18,10 +18,11 @@ from mlcalc.crystals.codec import Codec
 from mlcalc.crystals.coordinate_image import GEOMETRY, CoordinateImage
 from mlcalc.errors import CodecError, GeneratorError
 from mlcalc.generators._gan_weights import LoadedGan, load_gan
-from mlcalc.generators._image_choice import Choice
+from mlcalc.generators._image_choice import Choice, check_fits
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import broken
 from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reason
+from mlcalc.generators._weights import stamped
 from mlcalc.generators.base import Constraints
 
 #: Weights that ship.
@@ -52,7 +53,7 @@ class GanGenerator(ImageGenerator):
         attempts: int = 100,
     ) -> None:
         super().__init__(min_distance, symprec, attempts)
-        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
 
     @property
     def codec(self) -> Codec:
@@ -79,7 +80,7 @@ class GanGenerator(ImageGenerator):
                 f"{' '.join(sorted(self.conditions.elements))}"
             )
         if constraints.species():
-            constraints.compositions()  # fails where nothing fits
+            check_fits(constraints)
         return constraints
 
     @torch.no_grad()
@@ -116,5 +117,5 @@ def _with_kinds(image: np.ndarray, raw: Tensor, kinds: np.ndarray) -> np.ndarray
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedGan:
+def _load(path: Path, changed: int, size: int) -> LoadedGan:  # the last two are for the cache
     return load_gan(path)

@@ -27,6 +27,7 @@ from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reaso
 from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._vae_network import Decoded, VaeNetwork
 from mlcalc.generators._vae_weights import LoadedVae, load_vae
+from mlcalc.generators._weights import stamped
 from mlcalc.generators.base import Candidate, Constraints, Provenance
 
 #: Weights that ship.
@@ -57,7 +58,7 @@ class VaeGenerator(ImageGenerator):
         attempts: int = 100,
     ) -> None:
         super().__init__(min_distance, symprec, attempts)
-        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
 
     @property
     def network(self) -> VaeNetwork:
@@ -223,5 +224,5 @@ def hard_images(decoded: Decoded, choice: Choice, codec: CoordinateImage) -> np.
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedVae:
+def _load(path: Path, changed: int, size: int) -> LoadedVae:  # the last two are for the cache
     return load_vae(path)

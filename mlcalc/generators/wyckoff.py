@@ -24,7 +24,8 @@ from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._known import KnownFingerprints
-from mlcalc.generators._wyckoff_data import conditions
+from mlcalc.generators._weights import stamped
+from mlcalc.generators._wyckoff_data import PROPERTIES, conditions
 from mlcalc.generators._wyckoff_rules import Rules
 from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
 from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network
@@ -40,8 +41,9 @@ class WyckoffGenerator(Generator):
 
     Where the constraints name elements or a formula, the network is told, and what does not fit is masked. Targets
     (formation energy, energy above hull, band gap) are told to the network: for each candidate a value is drawn
-    uniformly from the range. They are wishes, not promises. Where the constraints say nothing about the energy above
-    the hull, the network is told that it is zero, since what is far above it is wanted by few.
+    uniformly from the range. They are wishes, not promises; one without labels in training is refused. Where the
+    constraints say nothing about the energy above the hull, the network is told that it is zero, since what is far
+    above it is wanted by few.
 
     Args:
         weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
@@ -53,10 +55,11 @@ class WyckoffGenerator(Generator):
         temperature: of space group, elements and positions: below 1 what is likely comes more often, above 1 less.
         geometry_temperature: of lattice and coordinates: the square of their spread goes with it.
         energy_above_hull: told where the constraints name none, eV per atom; None tells nothing, which draws crystals
-            as they are in the training data.
-        known: whether crystals of the training data, or drawn before in the same run, may come, as their fingerprints
-            tell; if not, they are drawn again, in up to half of the attempts. None: only where elements or a formula
-            are named, of which known crystals may be what is wanted.
+            as they are in the training data. Zero tells nothing to weights that were trained without such labels.
+        known: whether crystals of the data (``LoadedNetwork.known``), or drawn before in the same run, may come, as
+            their fingerprints tell; if not, they are drawn again, in up to half of the attempts (rounded down); what is
+            known and comes after these has ``known`` in its details. None: only where elements or a formula are named,
+            of which known crystals may be what is wanted.
     """
 
     name = "wyckoff"
@@ -77,7 +80,7 @@ class WyckoffGenerator(Generator):
         for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
             if not 0.0 < value < float("inf"):
                 raise GeneratorError(f"{name} must be a positive number, not {value}")
-        self._loaded = _load(Path(weights) if weights is not None else SHIPPED)
+        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
         self.temperature, self.geometry_temperature = temperature, geometry_temperature
         self.energy_above_hull, self.known = energy_above_hull, known
@@ -100,8 +103,7 @@ class WyckoffGenerator(Generator):
                 f"the generator {self.name!r} knows nothing of {', '.join(constraints.properties)}; "
                 "it can aim at formation energy, energy above hull and band gap"
             )
-        if constraints.energy_above_hull_ev_per_atom is None and (aim := self.energy_above_hull) is not None:
-            constraints = replace(constraints, energy_above_hull_ev_per_atom=(aim, aim))
+        constraints = self._aimed(constraints)
         rules = Rules(constraints, self.elements)  # fails before the first candidate
         guidance = self.guidance if constraints.targets() else 1.0
         sampler = Sampler(
@@ -121,6 +123,21 @@ class WyckoffGenerator(Generator):
             lambda start: self._block(start, constraints, seed, sampler, seen),
             "allow a larger volume per atom, fewer atoms or other space groups",
         )
+
+    def _aimed(self, constraints: Constraints) -> Constraints:
+        """Return the constraints with the default aim; refuse aims of which the network has seen no labels."""
+        labels = [name for name, label in zip(_TARGETS, PROPERTIES, strict=True) if label in self._loaded.labels]
+        free = constraints.energy_above_hull_ev_per_atom is None
+        hull = "energy_above_hull_ev_per_atom" in labels
+        # Zero is the default and nobody's wish; anything else is refused below where there were no labels.
+        if free and (aim := self.energy_above_hull) is not None and (hull or aim):
+            constraints = replace(constraints, energy_above_hull_ev_per_atom=(aim, aim))
+        if unseen := [name for name in constraints.targets() if name not in labels]:
+            raise GeneratorError(
+                f"these weights were trained without labels of {', '.join(unseen)}; "
+                f"they can aim at {', '.join(labels) or 'nothing'}"
+            )
+        return constraints
 
     def _block(
         self, start: int, constraints: Constraints, seed: int, sampler: Sampler, seen: KnownFingerprints | None
@@ -147,11 +164,14 @@ class WyckoffGenerator(Generator):
                 built = self._build(crystal, constraints, tried[k].failed)
                 if built is not None and crystal is not None:
                     atoms, found = built
-                    if seen is not None and not seen.add(atoms) and 2 * attempt < self.attempts:
+                    known = seen is not None and not seen.add(atoms)
+                    if known and attempt < self.attempts // 2:
                         tried[k].failed["known"] += 1
                         continue
                     aims = {name: float(v) for name, v in zip(_TARGETS, targets[k], strict=True) if v == v}
                     details = {"rejected": sum(tried[k].failed.values()), "wyckoff": crystal.to_dict(), **aims}
+                    if known:  # half of the attempts gave nothing new
+                        details["known"] = True
                     tried[k].candidate = Candidate(atoms, self._provenance(row, found, seed, start + k, details))
         return tried
 
@@ -207,5 +227,5 @@ class WyckoffGenerator(Generator):
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedNetwork:
+def _load(path: Path, changed: int, size: int) -> LoadedNetwork:  # the last two are for the cache
     return load_network(path)

@@ -16,6 +16,7 @@ from mlcalc.errors import GeneratorError
 from mlcalc.generators import Candidate, Constraints, read_candidates
 from mlcalc.generators._image_choice import Choice
 from mlcalc.generators._image_conditions import Conditions
+from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._targets import check_targets, parse_targets
 from mlcalc.generators.design import Designer, DesignSettings, _Search
 
@@ -95,6 +96,19 @@ def test_designs_obey_and_say_what_they_are(designer: Designer) -> None:
         assert details["reached"] == (again["gap"] <= 4 and again["heat"] >= 0.2)
         assert details["distance"] > 0
     assert any(c.provenance.details["repeat"] for c in found)  # there are few ways to write one formula
+
+
+def test_repeats_are_of_crystals_that_reached_the_target(designer: Designer) -> None:
+    """Of a whole block: every repeat has its original in it, and crystals that are none have names of their own."""
+    found = design(designer, 32, formula="SrTiO3", n_atoms=(5, 5), volume_per_atom=(14.0, 14.5))
+    names: dict[bool, list[str]] = {True: [], False: []}
+    for candidate in found:
+        if candidate.provenance.details["reached"] or candidate.provenance.details["repeat"]:
+            name = f"{candidate.atoms.symbols.formula:hill} {standard_setting(candidate.atoms).symbols[0]}"
+            names[candidate.provenance.details["repeat"]].append(name)
+    assert names[True]
+    assert set(names[True]) <= set(names[False])
+    assert len(set(names[False])) == len(names[False])
 
 
 def test_same_seed_same_designs(designer: Designer) -> None:

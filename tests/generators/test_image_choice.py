@@ -6,11 +6,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from ase.data import chemical_symbols
 
 from mlcalc.crystals.coordinate_image import CoordinateImage
 from mlcalc.errors import GeneratorError
 from mlcalc.generators import Constraints
-from mlcalc.generators._image_choice import Choice
+from mlcalc.generators._image_choice import Choice, check_fits
 
 CODEC = CoordinateImage(("Li", "Na", "O", "F"), max_atoms=4)
 
@@ -71,8 +72,28 @@ def test_impossible_elements_come_out_all_the_same() -> None:
         (Constraints(elements=("Fe",)), "Fe did not occur in the training"),
         (Constraints(elements=("Li",), n_atoms=(5, 8)), "at most 4 atoms, not 5"),
         (Constraints(formula="Li4O", n_atoms=(1, 8)), "at most 4 atoms; none fits"),
+        (Constraints(formula="Li4O", n_atoms=(1, 4)), "no cell of 1 to 4 atoms holds whole formula units"),
+        (Constraints(elements=("Li", "Na", "O"), n_atoms=(1, 2)), "no cell of 1 to 2 atoms holds one atom of each"),
     ],
 )
 def test_what_cannot_be_is_refused(constraints: Constraints, message: str) -> None:
     with pytest.raises(GeneratorError, match=message):
         Choice(constraints, CODEC)
+
+
+def test_more_required_elements_than_atoms_are_refused() -> None:
+    codec = CoordinateImage(("Li", "Na", "O", "F"), max_atoms=3)
+    with pytest.raises(GeneratorError, match="at most 3 atoms; none fits"):
+        Choice(Constraints(elements=codec.elements, n_atoms=(1, 8)), codec)
+    assert Choice(Constraints(elements=codec.elements[:3], n_atoms=(1, 8)), codec).numbers == range(1, 4)
+
+
+def test_a_system_of_many_elements_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty elements have 10^10 compositions of up to 20 atoms, none of which need be listed."""
+    many = tuple(chemical_symbols[1:31])
+    asked = Constraints(elements=("O",), chemical_system=many, n_atoms=(1, 20))
+    monkeypatch.setattr(Constraints, "compositions", lambda _: pytest.fail("compositions were listed"))
+    check_fits(asked)
+    choice = Choice(asked, CoordinateImage(many, max_atoms=20))
+    kinds = choice.choose(np.log(np.full((20, 31), 1 / 31)))
+    assert 1 + many.index("O") in kinds

@@ -46,6 +46,17 @@ def test_one_crystal_one_setting(atoms: Atoms) -> None:
             np.testing.assert_allclose(again.cell.lengths(), first.cell.lengths())
 
 
+def test_a_skew_cell_is_reduced_first() -> None:
+    first = standard_setting(DISTORTED)
+    assert (first.cell.array != 0).sum() == 3  # it was reduced: nothing done to it
+    for skew in ([[1, 1, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [-2, 1, 0], [1, 3, 1]]):
+        again = standard_setting(written_otherwise(make_supercell(DISTORTED, skew), 1))
+        assert list(again.symbols) == list(first.symbols)
+        difference = again.get_scaled_positions() - first.get_scaled_positions()
+        np.testing.assert_allclose(difference, np.rint(difference), atol=1e-6)
+        np.testing.assert_allclose(again.cell.cellpar(), first.cell.cellpar())
+
+
 def test_the_roomiest_site_comes_first() -> None:
     assert standard_setting(DISTORTED).symbols[0] == "Sr"
     swapped = DISTORTED.copy()

@@ -109,11 +109,13 @@ def test_training_resumes_to_the_bit(perovskites: Path, tmp_path: Path) -> None:
 
 def test_transfer_keeps_codec_and_knows_its_elements(perovskites: Path, vae_weights: Path, tmp_path: Path) -> None:
     values = {**VAE, "epochs": 1, "data": [str(perovskites)], "out": str(tmp_path / "more"), "start": str(vae_weights)}
-    name, settings = generator_settings(values)
+    name, settings = generator_settings({**values, "learning_rate": 1e-7})
     trainer = make_trainer(name, settings)
     assert trainer.network.codec.to_dict() == load_vae(vae_weights).network.codec.to_dict()
     trainer.run()
-    assert trainer.history[0]["validation_loss"] < trainer.history[0]["validation_nats"] + 50
+    # The same crystals are held out, and so little training changes nothing.
+    before = load_vae(vae_weights).facts["best"]["validation_loss"]
+    assert trainer.history[0]["validation_loss"] == pytest.approx(before, abs=1e-2)
     import ase.io
 
     ase.io.write(tmp_path / "other.extxyz", [cube("Cs", "Ti", "O"), cube("Sr", "Ti", "O")])

@@ -149,6 +149,18 @@ def test_known_crystals_are_drawn_again_where_the_choice_is_free() -> None:
     assert again[0].atoms == named[0].atoms  # asked for by name, it may come
 
 
+@pytest.mark.parametrize("attempts", [1, 4])
+def test_a_known_crystal_that_comes_all_the_same_says_so(attempts: int) -> None:
+    """There is hardly more than one way to draw it, so that half of the attempts give nothing new."""
+    salt = Constraints(formula="NaCl", n_atoms=(2, 2), space_groups=(225,))
+    _, second = WyckoffGenerator(attempts=attempts, known=False, min_distance=0.3).sample(2, salt, 1)
+    assert second.provenance.details["known"] is True
+    assert second.provenance.details["rejected"] >= attempts // 2
+    assert not load_network(SHIPPED).known.copy().add(second.atoms)
+    free = WyckoffGenerator(known=True).sample(2, salt, 1)
+    assert not any("known" in c.provenance.details for c in free)
+
+
 def test_the_training_data_is_known_to_the_weights(data_folder: Path) -> None:
     known = load_network(SHIPPED).known.copy()
     crystals = read_crystals(data_folder / "crystals" / "mp_crystals_train.jsonl.gz")[::400]

@@ -19,7 +19,7 @@ from ase.formula import Formula
 from ase.io import write
 
 from mlcalc.crystals.io import read_crystals
-from mlcalc.errors import CrystalError, ModelFileError, TrainingError
+from mlcalc.errors import CrystalError, GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Constraints, make_generator
 from mlcalc.generators._split import split_by_formula
 from mlcalc.generators._wyckoff_training import WyckoffTrainer
@@ -120,6 +120,15 @@ def test_it_learns_what_the_data_has_in_common(data: Path, tmp_path: Path) -> No
     assert len(two) > 50
     # Only fluorides have the large gap.
     wide = generator.sample(64, Constraints(n_atoms=(1, 20), band_gap_ev=(6.0, 6.0)), seed=0)
+    # Nothing is told of the hull, of which no crystal had a label.
+    assert load_network(learnt.weights_file).facts["labels"] == ["band_gap"]
+    default = make_generator("wyckoff", weights=learnt.weights_file, min_distance=0.5, known=True)
+    same = list(default.sample(4, Constraints(n_atoms=(1, 20)), seed=0))
+    assert all(a.atoms == b.atoms and a.provenance == b.provenance for a, b in zip(same, drawn, strict=False))
+    for asked, options in (({"energy_above_hull_ev_per_atom": (0.0, 0.0)}, {}), ({}, {"energy_above_hull": 0.1})):
+        refusing = make_generator("wyckoff", weights=learnt.weights_file, **options)
+        with pytest.raises(GeneratorError, match=r"without labels of energy_above_hull.*can aim at band_gap_ev"):
+            refusing.sample(1, Constraints(**asked), 0)
     narrow = generator.sample(64, Constraints(n_atoms=(1, 20), band_gap_ev=(1.0, 1.0)), seed=0)
     fluorides = [sum("F" in c.atoms.symbols for c in some) for some in (wide, narrow)]
     assert fluorides[0] > 45
@@ -204,8 +213,17 @@ def test_transfer_begins_where_the_weights_are(data: Path, tmp_path: Path) -> No
     tuned.run()
     fresh.run()
     assert tuned.best_loss < fresh.best_loss - 2
+    assert len(load_network(fresh.weights_file).known) == 12  # held-out ones, too
+    known = load_network(tuned.weights_file).known
+    assert len(known) == 48
+    assert not any(known.add(atoms) for atoms in salts())  # nothing of what the first weights knew is forgotten
     with pytest.raises(TrainingError, match="other settings or data"):
         trainer(few, tmp_path / "tuned", **changes).run()
+    bare = tmp_path / "bare.extxyz"
+    write(bare, salts()[:6])
+    assert trainer(bare, tmp_path / "bare").facts()["labels"] == []
+    later = trainer(bare, tmp_path / "later", start=str(learnt.weights_file))
+    assert later.facts()["labels"] == ["band_gap"]  # seen before
     strange = tmp_path / "strange.extxyz"
     write(
         strange, [bulk("CsI", "cesiumchloride", a=4.6), bulk("KAt", "rocksalt", a=7.2), bulk("NaCl", "rocksalt", a=5.6)]
