@@ -25,6 +25,7 @@ from mlcalc.generators._finishing import in_volume, with_group
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
 from mlcalc.generators._flow_weights import LoadedFlow, load_flow
+from mlcalc.generators._weights import stamped
 from mlcalc.generators.base import LABELS, Candidate, Constraints, Generator, Provenance
 
 #: Folder of the weights that ship.
@@ -66,7 +67,7 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
         if min(slope, guidance, symprec) < 0:
             raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
-        self._loaded = _load(weights_path(weights))
+        self._loaded = _load(*stamped(weights_path(weights)))
         self.steps, self.slope, self.guidance = steps, slope, guidance
         self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
 
@@ -184,5 +185,5 @@ def weights_path(weights: str | Path | None) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> LoadedFlow:
+def _load(path: Path, changed: int, size: int) -> LoadedFlow:  # the last two are for the cache
     return load_flow(path)

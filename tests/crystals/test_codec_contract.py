@@ -97,7 +97,7 @@ def test_numbers_of_any_size_are_crystals_or_refused() -> None:
 
 
 def test_bonds_of_impossible_or_too_many_atoms() -> None:
-    with pytest.raises(CodecError, match="a bond of 0.001 Å is none"):
+    with pytest.raises(CodecError, match=r"a bond of 0\.001 Å is none"):
         atoms_of_net(parse_bond_string("H H 0 1 ooo@0.001 0 1 +oo@0.001 0 1 o+o@0.001 0 1 oo+@3"))
     many = PeriodicNet(("H",) * 200, np.array([[0, 0]] * 3), np.eye(3, dtype=int), np.ones(3), np.zeros(3, bool))
     with pytest.raises(CodecError, match="200 atoms are too many"):
