@@ -100,9 +100,12 @@ def test_float64(name: str, data_folder: Path, record_property: Callable[[str, o
 def test_float32_within_ten_times_upstreams_noise(
     name: str, data_folder: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """The noise is what the authors' calculator shows when all atoms are moved together, or its last digit."""
+    """The noise is what the authors' calculator shows when atoms are moved together and listed in another order.
+
+    Or its last digit, where that changes nothing; nor is float32, with its radial tables, asked for more than float64.
+    """
     ours = MLCalculator(name, dtype="float32")
-    table = [f"{name}, float32, mlcalc against SevenNet's own calculator, and its noise under translation", HEADER]
+    table = [f"{name}, float32, mlcalc against SevenNet's own calculator, and its noise under translation and order", HEADER]
     rng = np.random.default_rng(0)
     too_much = []
     with upstream(name, torch.float32) as theirs:
@@ -115,13 +118,15 @@ def test_float32_within_ten_times_upstreams_noise(
                 differences.append(difference(found, wanted))
                 digit = np.maximum(digit, last_digit(wanted, len(atoms)))
                 for _ in range(3):
-                    moved = atoms.copy()
+                    order = rng.permutation(len(atoms))
+                    moved = atoms[order]
                     moved.positions += rng.uniform(-5, 5, 3)
                     moved.wrap()
-                    noise.append(difference(numbers(moved, theirs), wanted))
+                    energy, forces, stress = numbers(moved, theirs)
+                    noise.append(difference((energy, forces[np.argsort(order)], stress), wanted))
             largest, bound = np.max(differences, axis=0), np.maximum(np.max(noise, axis=0), digit)
             table += [line(group, len(differences), largest), line("  noise", len(noise), np.max(noise, axis=0))]
-            too_much += [group] if (largest > 10 * bound).any() else []
+            too_much += [group] if (largest > np.maximum(10 * bound, BOUNDS)).any() else []
     record_property("table", "\n".join(table))
     assert dtype_name(ours.potential.dtype) == "float32"
     assert not too_much, "\n".join(table)

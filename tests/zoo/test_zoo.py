@@ -87,7 +87,7 @@ def test_load_files_and_potentials(folder: Path, tmp_path: Path) -> None:
 
 
 def test_errors_list_what_is_known(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"no potential named 'famly'; known names: family, .*, two-elements"):
+    with pytest.raises(ModelFileError, match=r"no potential named 'famly'; known names: .*family, .*, two-elements"):
         zoo.load("famly")
     (tmp_path / "x.txt").touch()
     with pytest.raises(ModelFileError, match=r"ending in \.safetensors, \.pt, \.pt2 or \.pth"):
@@ -131,14 +131,15 @@ def test_command_potentials(folder: Path, command: Callable[..., tuple[int, str]
     assert code == 0
     for word in ("family", "two-elements", "elements  Si C", "cutoff 4 Å, 2 layers", "cutoff 3.5 Å", "energies  PBE"):
         assert word in text
-    for name in published():
-        assert f"{name}  (weights: sevenn {metadata.version('sevenn')})" in text
-    assert text.count("elements  89: Ac Ag ") == 2
+    for name, entry in published().items():
+        assert f"{name}  (weights: {entry.package} {metadata.version(entry.package)})" in text
+    assert text.count("elements  89: Ac Ag ") == 3
+    assert text.count("source    https://github.com/CederGroupHub/chgnet") == 1
     assert text.count("uncorrected total energies") == 2
     assert text.count("licence   MIT, Copyright (c) 2024 Yutack Park") == 2
     assert text.count("source    https://github.com/MDIL-SNU/SevenNet") == 2
     costs = [float(value) for value in re.findall(r"cost      ([\d.e-]+) ms per atom and force call here", text)]
-    assert len(costs) == 4
+    assert len(costs) == 5
     assert min(costs[2:]) > 2 * max(costs[:2]) > 0  # SevenNet beside toys
     code, text = command("potentials", "family", "--no-cost")
     assert text.endswith("\n# family\nTrained on purpose.\n\n")
@@ -161,8 +162,8 @@ def test_command_potentials_without_the_weights(
     monkeypatch.setattr(metadata, "distribution", absent)
     code, text = command("potentials")
     assert code == 0
-    assert text.count("elements  89: Ac Ag ") == 2
-    assert text.count("is not installed") == 4  # of each, where its weights and where its cost would be
+    assert text.count("elements  89: Ac Ag ") == 3
+    assert text.count("is not installed") == 6  # of each, where its weights and where its cost would be
     assert text.count("ms per atom and force call here") == 2
 
 
