@@ -105,7 +105,7 @@ def test_float32_within_ten_times_upstreams_noise(
     Or its last digit, where that changes nothing; nor is float32, with its radial tables, asked for more than float64.
     """
     ours = MLCalculator(name, dtype="float32")
-    table = [f"{name}, float32, mlcalc against SevenNet's own calculator, and its noise under translation and order", HEADER]
+    table = [f"{name}, float32, mlcalc against SevenNet's own calculator, and its noise, moved and reordered", HEADER]
     rng = np.random.default_rng(0)
     too_much = []
     with upstream(name, torch.float32) as theirs:
