@@ -102,12 +102,15 @@ def test_float32_within_ten_times_upstreams_noise(
 ) -> None:
     """The noise is what the authors' calculator shows when atoms are moved together and listed in another order.
 
-    Or its last digit, where that changes nothing; nor is float32, with its radial tables, asked for more than float64.
+    Or in float64, or its last digit, where that changes nothing.
     """
     ours = MLCalculator(name, dtype="float32")
     table = [f"{name}, float32, mlcalc against SevenNet's own calculator, and its noise, moved and reordered", HEADER]
     rng = np.random.default_rng(0)
     too_much = []
+    with upstream(name, torch.float64) as exact:
+        # Of the largest alone, where moving atoms hides what sums over so many edges lose.
+        rounded = {"512 atoms": numbers(large(), exact)}
     with upstream(name, torch.float32) as theirs:
         for group, members in structures(data_folder).items():
             differences, noise, digit = [], [], np.zeros(3)
@@ -117,6 +120,8 @@ def test_float32_within_ten_times_upstreams_noise(
                     continue
                 differences.append(difference(found, wanted))
                 digit = np.maximum(digit, last_digit(wanted, len(atoms)))
+                if group in rounded:
+                    noise.append(difference(rounded[group], wanted))
                 for _ in range(3):
                     order = rng.permutation(len(atoms))
                     moved = atoms[order]
@@ -126,7 +131,7 @@ def test_float32_within_ten_times_upstreams_noise(
                     noise.append(difference((energy, forces[np.argsort(order)], stress), wanted))
             largest, bound = np.max(differences, axis=0), np.maximum(np.max(noise, axis=0), digit)
             table += [line(group, len(differences), largest), line("  noise", len(noise), np.max(noise, axis=0))]
-            too_much += [group] if (largest > np.maximum(10 * bound, BOUNDS)).any() else []
+            too_much += [group] if (largest > 10 * bound).any() else []
     record_property("table", "\n".join(table))
     assert dtype_name(ours.potential.dtype) == "float32"
     assert not too_much, "\n".join(table)
