@@ -4,7 +4,8 @@ python benchmarks/crystals/design.py perov --target "heat_all<0.5" --target "1<d
 
 The folder is that of perov_split.py. The judge is gradient boosting on elements and places of the sites (scikit-learn),
 trained on the part `judge`, which no generator has seen; its error is that on `held_out`, which it has not seen either.
-It also judges crystals that the same network draws when it is told the target, without any search.
+It also judges crystals that the same network draws when it is told the target, without any search, and those of the
+generator flow, told the same.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mlcalc.generators import Constraints, write_candidates
 from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._targets import parse_targets
 from mlcalc.generators.design import Designer
+from mlcalc.generators.flow import FlowGenerator
 from mlcalc.records import write_json
 
 RESAMPLES = 1000
@@ -124,12 +126,14 @@ def main() -> None:
     parser.add_argument("--target", action="append", required=True)
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--weights", type=Path, help="of the generator vae; default those that ship")
+    parser.add_argument("--guidance", type=float, default=3.0, help="of the generator flow")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the crystals, as extended XYZ")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     designer = Designer(arguments.weights)
+    flow = FlowGenerator(weights="flow-perov", guidance=arguments.guidance)
     training = read_crystals(arguments.folder / "train.jsonl.gz")
     known = {reduced_formula(item.atoms) for item in training}
     results: dict[str, Any] = {}
@@ -150,6 +154,9 @@ def main() -> None:
         told = Constraints(n_atoms=(1, 5), properties={name: limits})
         drawn = list(designer.generator.sample(arguments.n, told, arguments.seed))
         rows = {"designed": found, "drawn, told the target": drawn}
+        if label in flow.properties:
+            asked = Constraints(n_atoms=(5, 5), properties={label: limits})
+            rows["flow, told the target"] = list(flow.sample(arguments.n, asked, arguments.seed))
         result: dict[str, Any] = {
             "range": [None if math.isinf(e) else e for e in ends],
             "judge": errors,

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from ase import Atoms
 from ase.build import bulk
-from PIL import Image
 
-from mlcalc.crystals import SpaceGroup, find_space_group, pictures
+from mlcalc.crystals import pictures
 from mlcalc.crystals.io import read_crystals
-from mlcalc.errors import CodecError
-from mlcalc.figures import save_figure
-from mlcalc.files import atomic_path, write_atomic
+from mlcalc.figures import palette_png
+from mlcalc.files import write_atomic
 
 #: Real crystals that are shown, by formula; the first of the file that has it.
 KNOWN = {"mp_crystals_train": ("NaCl", "ZnO"), "perov_5_train": ("SrTiO3", "BaTiO3")}
@@ -37,37 +34,11 @@ def real_crystals(folder: Path, count: int) -> list[Atoms]:
     return found[:count]
 
 
-def holds(atoms: Atoms) -> bool:
-    """Return whether every codec holds a crystal."""
-    try:
-        pictures.gallery([("", atoms)])
-    except CodecError as error:
-        print(f"left out: {error}")
-        return False
-    return True
-
-
-def fewer_colours(file: Path) -> None:
-    """Write a PNG again with a palette: a fraction of the bytes; gradients become steps."""
-    image = Image.open(file).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-    with atomic_path(file) as temporary:
-        image.save(temporary, format="png", optimize=True)
-
-
-def _symbol(group: SpaceGroup | None) -> str:
-    if group is None:
-        return "no symmetry found"
-    return re.sub(r"_(\d)", lambda match: pictures.lowered(match.group(1)), group.symbol)
-
-
 def section(name: str, crystals: list[Atoms], images: Path, page: Path) -> str:
     """Draw one source of crystals and return its part of the page."""
-    titled = []
-    for atoms in crystals:
-        group = find_space_group(atoms, 0.1)
-        titled.append((f"{pictures.title_of(atoms)}, {_symbol(group)}", atoms))
-    file = save_figure(pictures.gallery(titled), images / f"gallery-{name.replace(' ', '-')}.png")
-    fewer_colours(file)
+    titled = [(f"{pictures.title_of(atoms)}, {pictures.symbol_of(atoms, 0.1)}", atoms) for atoms in crystals]
+    file = images / f"gallery-{name.replace(' ', '-')}.png"
+    write_atomic(file, palette_png(pictures.gallery(titled)))
     names = ", ".join(title for title, _ in titled)
     title = "Real crystals" if name == REAL else f"The generator {name}"
     return f"## {title}\n\n![{names}]({os.path.relpath(file, page.parent)})\n"
@@ -79,7 +50,7 @@ def draw_codecs(images: Path) -> None:
     shown = [bulk("NaCl", "rocksalt", a=5.64), Atoms("SrTiO3", cell=[3.905] * 3, scaled_positions=sites, pbc=True)]
     for kind in pictures.representations():
         titled = [(pictures.title_of(atoms), atoms) for atoms in shown]
-        fewer_colours(save_figure(pictures.show(titled, kind), images / f"codec-{kind}.png"))
+        write_atomic(images / f"codec-{kind}.png", palette_png(pictures.show(titled, kind)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,7 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
         taken: list[Atoms] = []
         # The first ones, whatever they look like: a gallery of the best would flatter.
         for item in read_crystals(file):
-            if len(taken) < given.n and holds(item.atoms):
+            if len(taken) == given.n:
+                break
+            if why := pictures.why_not(item.atoms):
+                print(f"left out: {why}")
+            else:
                 taken.append(item.atoms)
         sources[name] = taken
     parts = [section(name, crystals, given.images, given.page) for name, crystals in sources.items() if crystals]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlcalc.crystals._ball_picture import INK, SOFT, draw_crystal
 from mlcalc.crystals._reduced_cell import reduced
 from mlcalc.crystals.codec import CODECS, make_codec
 from mlcalc.crystals.density_voxels import DensityVoxels
+from mlcalc.crystals.symmetry import find_space_group
 from mlcalc.errors import CodecError
 from mlcalc.figures import new_figure
 
@@ -49,6 +51,17 @@ def gallery(crystals: Sequence[tuple[str, Atoms]]) -> Any:
     return _figure(crystals, [(kind, *next(iter(_PAINTERS[kind].items()))) for kind in representations()])
 
 
+def why_not(atoms: Atoms) -> str | None:
+    """Return why a crystal has no place in a gallery, what the first codec that does not hold it says; else None."""
+    options = {"elements": sorted(set(atoms.get_chemical_symbols())), "max_atoms": len(atoms)}
+    try:
+        for kind in representations():
+            make_codec({"name": kind, **options}).encode(atoms)
+    except CodecError as error:
+        return str(error)
+    return None
+
+
 def _figure(crystals: Sequence[tuple[str, Atoms]], panels: Sequence[tuple[str, str, Painter]]) -> Any:
     if not crystals:
         raise CodecError("no crystals to show")
@@ -80,6 +93,14 @@ def lowered(text: str) -> str:
 def title_of(atoms: Atoms) -> str:
     """Return the reduced formula with subscripts, for titles."""
     return lowered(str(atoms.symbols.formula.reduce()[0].format("metal")))
+
+
+def symbol_of(atoms: Atoms, symprec: float) -> str:
+    """Return the symbol of the space group with subscripts, for titles."""
+    group = find_space_group(atoms, symprec)
+    if group is None:
+        return "no symmetry found"
+    return re.sub(r"_(\d)", lambda match: lowered(match.group(1)), group.symbol)
 
 
 def _coordinate(axes: Any, array: np.ndarray, atoms: Atoms, codec: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcalc.discovery._campaign_gallery import gallery
 from mlcalc.discovery._crystal_page import crystal_data, crystal_story, element_looks
 from mlcalc.discovery._hull_diagram import hull_diagram
 from mlcalc.discovery.report import asset, page_json, policy, render
@@ -55,6 +56,7 @@ def write_page(
         "result": result,
         "stories": {crystal.rank: crystal_story(crystal, gathered, folder) for crystal in shown},
         "hull": hull_diagram(result),
+        "gallery": gallery(result),
         "about": _about(result, provenances, description),
         "failures": _failures(result, gathered, provenances),
         "candidates": _candidates(result, gathered, provenances)[:LISTED],

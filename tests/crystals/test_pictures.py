@@ -35,6 +35,13 @@ def test_the_gallery_has_a_column_a_representation(tmp_path: Path) -> None:
     assert {"NaCl", "ZnO", "Cu", "bond image", "electron density"} <= titles
 
 
+def test_why_a_crystal_has_no_place() -> None:
+    assert pictures.why_not(bulk("NaCl", "rocksalt", a=5.64)) is None
+    close = Atoms("NaCl", cell=[4.0] * 3, positions=[(0, 0, 0), (0, 0, 0.01)], pbc=True)
+    assert "do not resolve them" in str(pictures.why_not(close))
+    assert "too far apart" in str(pictures.why_not(Atoms("He", cell=[9.0] * 3, pbc=True)))
+
+
 def test_atoms_on_corners_are_drawn_at_all_of_them() -> None:
     from mlcalc.crystals._ball_picture import draw_crystal
 

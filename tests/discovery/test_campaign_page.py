@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _page_campaigns import EVIL, FLAGS, chromium, cubic, layered, pair, run
 
 from mlcalc.discovery import CampaignResult, EnergyScale, Hull, Phase
+from mlcalc.discovery._campaign_gallery import gallery
 from mlcalc.discovery._campaign_page import STRUCTURES, write_page
 from mlcalc.discovery._campaign_result import Gathered
 from mlcalc.discovery._campaign_summary import summarise
@@ -187,6 +188,35 @@ def test_the_page_is_whole(cu_au: Campaign) -> None:
         assert f"<td>{stage.name}</td>" in text
         for reason, who in stage.failures.items():
             assert f"{stage.name}: {reason}, {len(who)}" in text
+
+
+def test_found_crystals_are_shown_as_arrays_beside_stable_references(browser: Browser, cu_au: Campaign) -> None:
+    folder, result = cu_au
+    words = re.search(r'alt="Crystals in each representation: ([^"]+)"', (folder / "report.html").read_text("utf-8"))
+    assert words is not None
+    rows = words[1].split("; ")
+    # The compound comes before the elements; then the lowest crystals that are no references.
+    assert rows[0] == "reference: AuCu₃, Pm-3m"
+    new = [crystal for crystal in result.ranked if not crystal.known_as]
+    assert new
+    assert rows[2].startswith(f"rank {new[0].rank}: ")
+    with Visit(browser, folder) as page:
+        page.locator("#gallery > summary").click()
+        width, height = page.locator("#gallery img").evaluate("(i) => [i.naturalWidth, i.naturalHeight]")
+        assert width > 1000  # the policy of the page lets it in
+        assert height == pytest.approx(150 * (2.75 * len(rows) + 0.25), abs=2)
+
+
+def test_crystals_that_a_codec_does_not_hold_are_left_out_of_the_picture(cu_au: Campaign) -> None:
+    _, result = cu_au
+    flat = replace(result.ranked[0], rank=1, known_as=(), atoms=bulk("Cu").repeat((3, 3, 3)))
+    other = replace(result.ranked[1], rank=2)
+    shown = gallery(replace(result, ranked=(flat, other)))
+    assert shown is not None
+    assert "rank 2: " in shown
+    assert "rank 1: " not in shown
+    assert gallery(replace(result, ranked=(flat,))) is None
+    assert gallery(replace(result, ranked=())) is None
 
 
 def test_rows_sort_as_numbers_with_the_unknown_last(browser: Browser, cu_au: Campaign) -> None:
