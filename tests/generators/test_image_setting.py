@@ -11,7 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mlcalc.crystals.coordinate_image import CoordinateImage
 from mlcalc.crystals.io import LabelledCrystal
-from mlcalc.discovery.novelty import structure_of
+from mlcalc.crystals.structures import structure_of
 from mlcalc.errors import CodecError
 from mlcalc.generators._clearance import clearance
 from mlcalc.generators._image_conditions import Conditions
