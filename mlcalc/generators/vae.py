@@ -89,7 +89,8 @@ class VaeGenerator(ImageGenerator):
         """Return the (latent,) vector of a crystal, the mean of q(z|x).
 
         Raises:
-            CodecError: larger than the images, an element that they do not know, partly occupied sites, not periodic.
+            CodecError: larger than the images, an element that they do not know, partly occupied sites, not periodic,
+                atoms that clash.
         """
         array = self.codec.encode(standard_setting(atoms))
         with torch.no_grad():
