@@ -63,7 +63,12 @@ def register(app: typer.Typer) -> None:
         ] = 4,
         max_atoms: Annotated[int, typer.Option(help="In the primitive cell.", min=1)] = 20,
         prototypes: Annotated[Optional[Path], typer.Option(help="Crystals to start from (substitution).")] = None,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        weights: Annotated[
+            Optional[Path],
+            typer.Option(
+                help="Weights of mlcalc train-generator, or the name of some that ship, for the generator they are of."
+            ),
+        ] = None,
         fmax: Annotated[float, typer.Option(help="Largest allowed force, eV/Å.")] = 0.05,
         max_steps: MaxStepsOption = 200,
         seed: Annotated[int, typer.Option(help="Of conditions, candidates and intervals.", min=0)] = 0,
@@ -85,6 +90,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.discovery.benchmark import BenchmarkSettings, Free, from_list, run_benchmark
         from mlcalc.errors import WorkflowError
         from mlcalc.generators import make_generator, read_candidates
+        from mlcalc.generators._weights import owner_of
 
         def crystals(path: Path) -> list[Any]:
             return [crystal.atoms for crystal in read_crystals(path)]
@@ -105,10 +111,12 @@ def register(app: typer.Typer) -> None:
             keep=keep,
             relax=relax,
         )
-        options: dict[str, dict[str, Any]] = {
-            "substitution": {"prototypes": prototypes} if prototypes else {},
-            "wyckoff": {"weights": weights} if weights else {},
-        }
+        options: dict[str, dict[str, Any]] = {"substitution": {"prototypes": prototypes} if prototypes else {}}
+        if weights:
+            owner = owner_of(weights)
+            if owner not in [name.partition(":")[0] for name in generators or []]:
+                raise WorkflowError(f"--weights {weights} are those of {owner}: name this generator, or leave them out")
+            options[owner] = {"weights": weights}
         sources: dict[str, Any] = {}
         hashes: dict[str, str] = {}
         for name in generators or []:

@@ -25,12 +25,8 @@ from mlcalc.generators._finishing import in_volume, with_group
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
 from mlcalc.generators._flow_weights import LoadedFlow, load_flow
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import LABELS, Candidate, Constraints, Generator, Provenance
-
-#: Folder of the weights that ship.
-WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "flow.safetensors"
 
 
 class FlowGenerator(Generator):
@@ -67,7 +63,7 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
         if min(slope, guidance, symprec) < 0:
             raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
-        self._loaded = _load(*stamped(weights_path(weights)))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
         self.steps, self.slope, self.guidance = steps, slope, guidance
         self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
 
@@ -174,14 +170,6 @@ class FlowGenerator(Generator):
             return len(primitive_cell(atoms, self.symprec or 1e-2)) < len(atoms)
         except ValueError:  # no symmetry at all
             return False
-
-
-def weights_path(weights: str | Path | None) -> Path:
-    """Return the file of weights: one of the user's, or one that ships, by name; None is what ships as ``flow``."""
-    if weights is None:
-        return SHIPPED
-    shipped = WEIGHTS / f"{weights}.safetensors"
-    return shipped if shipped.is_file() and not Path(weights).is_file() else Path(weights)
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._known import KnownFingerprints
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators._wyckoff_data import PROPERTIES, conditions
 from mlcalc.generators._wyckoff_rules import Rules
 from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
@@ -32,7 +32,7 @@ from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 
 #: Weights that ship.
-SHIPPED = Path(__file__).parent / "weights" / "wyckoff.safetensors"
+SHIPPED = find_weights("wyckoff")
 _TARGETS = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
 
 
@@ -46,7 +46,7 @@ class WyckoffGenerator(Generator):
     above it is wanted by few.
 
     Args:
-        weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
+        weights: a weights file of ``mlcalc train-generator``, or the name of one that ships; None takes ``"wyckoff"``.
         min_distance: smallest allowed distance in units of the sum of covalent radii, self images included; one in a
             thousand of the training crystals is below 0.7.
         guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
@@ -80,7 +80,7 @@ class WyckoffGenerator(Generator):
         for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
             if not 0.0 < value < float("inf"):
                 raise GeneratorError(f"{name} must be a positive number, not {value}")
-        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
         self.temperature, self.geometry_temperature = temperature, geometry_temperature
         self.energy_above_hull, self.known = energy_above_hull, known

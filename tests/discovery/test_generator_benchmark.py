@@ -252,6 +252,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "relaxed" not in done.output
     refused = CliRunner().invoke(app, [*bare.split(), "--hull", "published.jsonl"])
     assert "no potential and no hull" in str(refused.exception)
+    refused = CliRunner().invoke(app, [*bare.split(), "--weights", "flow-perov"])
+    assert "--weights flow-perov are those of flow: name this generator" in str(refused.exception)
 
 
 def emt_energy(atoms: Atoms) -> float:
