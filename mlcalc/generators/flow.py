@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,17 @@ class FlowGenerator(Generator):
         """Hash of architecture and weights."""
         return self._loaded.model_hash
 
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {
+            "steps": self.steps,
+            "slope": self.slope,
+            "min_distance": self.min_distance,
+            "guidance": self.guidance,
+            "symprec": self.symprec,
+            "attempts": self.attempts,
+        }
+
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         check_request(n, seed)
@@ -131,7 +143,7 @@ class FlowGenerator(Generator):
                 built = self._build(row, constraints, tried[k].failed)
                 if built is not None:
                     asked = {name: float(aims[k, self.properties.index(label)]) for label, (name, _) in targets.items()}
-                    details = {"rejected": sum(tried[k].failed.values()), "steps": self.steps, **asked}
+                    details = {"rejected": sum(tried[k].failed.values()), "options": self.options(), **asked}
                     tried[k].candidate = Candidate(
                         built[0],
                         Provenance(

@@ -149,7 +149,7 @@ class VaeGenerator(ImageGenerator):
             else:
                 finished = finish(one.atoms, failed)
             if finished is not None:
-                details = {**one.details, "at": float(place)}
+                details = {**one.details, "at": float(place), "options": self.options()}
                 provenance = Provenance(
                     self.name, None, index, self.model_hash, found_space_group=finished[1], details=details
                 )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +96,18 @@ class WyckoffGenerator(Generator):
         """Hash of architecture and weights."""
         return self._loaded.model_hash
 
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {
+            "min_distance": self.min_distance,
+            "guidance": self.guidance,
+            "attempts": self.attempts,
+            "temperature": self.temperature,
+            "geometry_temperature": self.geometry_temperature,
+            "energy_above_hull": self.energy_above_hull,
+            "known": self.known,
+        }
+
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
         check_request(n, seed)
@@ -169,7 +182,12 @@ class WyckoffGenerator(Generator):
                         tried[k].failed["known"] += 1
                         continue
                     aims = {name: float(v) for name, v in zip(_TARGETS, targets[k], strict=True) if v == v}
-                    details = {"rejected": sum(tried[k].failed.values()), "wyckoff": crystal.to_dict(), **aims}
+                    details = {
+                        "rejected": sum(tried[k].failed.values()),
+                        "options": self.options(),
+                        "wyckoff": crystal.to_dict(),
+                        **aims,
+                    }
                     if known:  # half of the attempts gave nothing new
                         details["known"] = True
                     tried[k].candidate = Candidate(atoms, self._provenance(row, found, seed, start + k, details))
