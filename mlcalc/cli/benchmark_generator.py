@@ -87,7 +87,7 @@ def register(app: typer.Typer) -> None:
         from mlcalc.crystals.io import read_crystals
         from mlcalc.discovery._benchmark_hull import published_hull, reference_hull
         from mlcalc.discovery._benchmark_report import write_benchmark
-        from mlcalc.discovery.benchmark import BenchmarkSettings, Free, from_list, run_benchmark
+        from mlcalc.discovery.benchmark import BenchmarkSettings, Free, crystals_digest, from_list, run_benchmark
         from mlcalc.errors import WorkflowError
         from mlcalc.generators import make_generator, read_candidates
         from mlcalc.generators._weights import owner_of
@@ -118,7 +118,10 @@ def register(app: typer.Typer) -> None:
                 raise WorkflowError(f"--weights {weights} are those of {owner}: name this generator, or leave them out")
             options[owner] = {"weights": weights}
         sources: dict[str, Any] = {}
+        # What results depend on beside settings and sets: a folder holds those of one description.
         hashes: dict[str, str] = {}
+        drawn_with: dict[str, dict[str, Any]] = {}
+        files: dict[str, str] = {}
         for name in generators or []:
             kind, _, choice = name.partition(":")
             if choice not in ("", "free"):
@@ -126,11 +129,14 @@ def register(app: typer.Typer) -> None:
             made = make_generator(kind, **options.get(kind, {}))
             title = f"{kind}, free" if choice else kind
             hashes[title] = str(getattr(made, "model_hash", "no model"))
+            drawn_with[title] = made.options()
             sources[title] = Free(_draw(made)) if choice else _draw(made)
         for path in candidates or []:
             if path.stem in sources:
                 raise WorkflowError(f"two sources are called {path.stem}; rename the file {path}")
-            sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
+            proposed = [c.atoms for c in read_candidates(path)]
+            files[path.stem] = crystals_digest(proposed)
+            sources[path.stem] = from_list(proposed, settings)
         if relax:
             engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         elif hull or hull_references or potential or calculator:
@@ -153,7 +159,11 @@ def register(app: typer.Typer) -> None:
                 targets=found,
                 hull=judge,
                 reference=crystals(reference) if reference else None,
-                description={"sources": {name: hashes.get(name, "file") for name in sources}},
+                description={
+                    "sources": {name: hashes.get(name, "file") for name in sources},
+                    "options": drawn_with,
+                    "files": files,
+                },
                 progress=lambda name, done, total: update(done, f"{name}: {done} of {total}"),
             )
         paths = write_benchmark(result, out)
