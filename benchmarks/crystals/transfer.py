@@ -22,7 +22,8 @@ from evaluate_flow import by_formula, formula
 
 from mlcalc.crystals.io import read_crystals
 from mlcalc.files import write_atomic
-from mlcalc.generators.flow import FlowGenerator, weights_path
+from mlcalc.generators._weights import find_weights
+from mlcalc.generators.flow import FlowGenerator
 from mlcalc.generators.training import generator_settings, make_trainer
 
 
@@ -69,7 +70,10 @@ def main() -> None:
         "patience": a.epochs,
         "match_every": 0,
     }
-    for name, begin, rate in (("nothing", "", a.rates[0]), ("weights", str(weights_path(a.weights)), a.rates[1])):
+    for name, begin, rate in (
+        ("nothing", "", a.rates[0]),
+        ("weights", str(find_weights("flow", a.weights)), a.rates[1]),
+    ):
         settings = {**common, "name": name, "out": str(a.out / name), "start": begin, "learning_rate": rate}
         trainer = make_trainer(*generator_settings(settings))
         trainer.run()

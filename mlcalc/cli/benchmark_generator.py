@@ -63,7 +63,12 @@ def register(app: typer.Typer) -> None:
         ] = 4,
         max_atoms: Annotated[int, typer.Option(help="In the primitive cell.", min=1)] = 20,
         prototypes: Annotated[Optional[Path], typer.Option(help="Crystals to start from (substitution).")] = None,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of mlcalc train-generator (wyckoff).")] = None,
+        weights: Annotated[
+            Optional[Path],
+            typer.Option(
+                help="Weights of mlcalc train-generator, or the name of some that ship, for the generator they are of."
+            ),
+        ] = None,
         fmax: Annotated[float, typer.Option(help="Largest allowed force, eV/Å.")] = 0.05,
         max_steps: MaxStepsOption = 200,
         seed: Annotated[int, typer.Option(help="Of conditions, candidates and intervals.", min=0)] = 0,
@@ -82,9 +87,10 @@ def register(app: typer.Typer) -> None:
         from mlcalc.crystals.io import read_crystals
         from mlcalc.discovery._benchmark_hull import published_hull, reference_hull
         from mlcalc.discovery._benchmark_report import write_benchmark
-        from mlcalc.discovery.benchmark import BenchmarkSettings, Free, from_list, run_benchmark
+        from mlcalc.discovery.benchmark import BenchmarkSettings, Free, crystals_digest, from_list, run_benchmark
         from mlcalc.errors import WorkflowError
         from mlcalc.generators import make_generator, read_candidates
+        from mlcalc.generators._weights import owner_of
 
         def crystals(path: Path) -> list[Any]:
             return [crystal.atoms for crystal in read_crystals(path)]
@@ -105,12 +111,17 @@ def register(app: typer.Typer) -> None:
             keep=keep,
             relax=relax,
         )
-        options: dict[str, dict[str, Any]] = {
-            "substitution": {"prototypes": prototypes} if prototypes else {},
-            "wyckoff": {"weights": weights} if weights else {},
-        }
+        options: dict[str, dict[str, Any]] = {"substitution": {"prototypes": prototypes} if prototypes else {}}
+        if weights:
+            owner = owner_of(weights)
+            if owner not in [name.partition(":")[0] for name in generators or []]:
+                raise WorkflowError(f"--weights {weights} are those of {owner}: name this generator, or leave them out")
+            options[owner] = {"weights": weights}
         sources: dict[str, Any] = {}
+        # What results depend on beside settings and sets: a folder holds those of one description.
         hashes: dict[str, str] = {}
+        drawn_with: dict[str, dict[str, Any]] = {}
+        files: dict[str, str] = {}
         for name in generators or []:
             kind, _, choice = name.partition(":")
             if choice not in ("", "free"):
@@ -118,11 +129,14 @@ def register(app: typer.Typer) -> None:
             made = make_generator(kind, **options.get(kind, {}))
             title = f"{kind}, free" if choice else kind
             hashes[title] = str(getattr(made, "model_hash", "no model"))
+            drawn_with[title] = made.options()
             sources[title] = Free(_draw(made)) if choice else _draw(made)
         for path in candidates or []:
             if path.stem in sources:
                 raise WorkflowError(f"two sources are called {path.stem}; rename the file {path}")
-            sources[path.stem] = from_list([c.atoms for c in read_candidates(path)], settings)
+            proposed = [c.atoms for c in read_candidates(path)]
+            files[path.stem] = crystals_digest(proposed)
+            sources[path.stem] = from_list(proposed, settings)
         if relax:
             engine = make_calculator(potential, calculator, dtype, device, calculator_python, dispersion)
         elif hull or hull_references or potential or calculator:
@@ -145,7 +159,11 @@ def register(app: typer.Typer) -> None:
                 targets=found,
                 hull=judge,
                 reference=crystals(reference) if reference else None,
-                description={"sources": {name: hashes.get(name, "file") for name in sources}},
+                description={
+                    "sources": {name: hashes.get(name, "file") for name in sources},
+                    "options": drawn_with,
+                    "files": files,
+                },
                 progress=lambda name, done, total: update(done, f"{name}: {done} of {total}"),
             )
         paths = write_benchmark(result, out)

@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
         target: Annotated[str, typer.Option(help='What is wanted: "heat_all<0.2,dir_gap=1.5", "1<dir_gap<2".')],
         out: Annotated[Path, typer.Option(help="File ending in .extxyz, or a folder for CIF files.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many crystals.", min=1)] = 20,
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of a vae of mlcalc train-generator.")] = None,
+        weights: Annotated[
+            Optional[Path],
+            typer.Option(help="Weights of a vae: of mlcalc train-generator, or a name of some that ship."),
+        ] = None,
         elements: Annotated[Optional[str], typer.Option(help="Elements, all of them present: Si or Li,Mn,O.")] = None,
         formula: Annotated[Optional[str], typer.Option(help="Formula unit, e.g. SrTiO3.")] = None,
         atoms: Annotated[Optional[str], typer.Option(help="Atoms in the primitive cell, LOW-HIGH.")] = None,

@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         weights: Annotated[
             Optional[Path],
-            typer.Option(help="Weights of mlcalc train-generator, or, for flow, the name of some that ship."),
+            typer.Option(help="Weights of mlcalc train-generator, or the name of some that ship."),
         ] = None,
         guidance: Annotated[
             Optional[float], typer.Option(help="Guidance towards the aims (flow, wyckoff).", min=0)

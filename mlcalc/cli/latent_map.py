@@ -16,7 +16,10 @@ def register(app: typer.Typer) -> None:
         crystals: Annotated[Path, typer.Argument(help="File of crystals with labels (JSON lines, extended XYZ, …).")],
         label: Annotated[str, typer.Option(help="Label that colours them, e.g. heat_all.")],
         out: Annotated[Path, typer.Option(help="Page ending in .html, or picture ending in .png, .svg or .pdf.")],
-        weights: Annotated[Optional[Path], typer.Option(help="Weights of a vae of mlcalc train-generator.")] = None,
+        weights: Annotated[
+            Optional[Path],
+            typer.Option(help="Weights of a vae: of mlcalc train-generator, or a name of some that ship."),
+        ] = None,
         designed: Annotated[Optional[Path], typer.Option(help="Crystals of mlcalc design to lay over them.")] = None,
     ) -> None:
         """Draw the latent space of the generator vae in two dimensions, coloured by a property."""

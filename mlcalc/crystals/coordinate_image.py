@@ -36,7 +36,7 @@ class CoordinateImage(Codec):
         elements: those that the codec knows, in the order of their channels.
         max_atoms: that fit.
         length_ang: a cell of vectors of this length, at right angles, has a lattice column of zeros, Å.
-        min_distance_ang: decoding refuses atoms closer than this, own images included, Å.
+        min_distance_ang: crystals with atoms closer than this, own images included, are refused both ways, Å.
 
     Raises:
         CodecError: no elements, unknown or repeated ones, or no room for atoms.
@@ -73,8 +73,8 @@ class CoordinateImage(Codec):
         """Return the (channels, 1 + max_atoms) array of a crystal, float32; see the class.
 
         Raises:
-            CodecError: more atoms than fit, an element that the codec does not know, partly occupied sites, or not
-                periodic along three axes.
+            CodecError: more atoms than fit, an element that the codec does not know, partly occupied sites, not
+                periodic along three axes, or what ``decode`` would refuse: a degenerate lattice, atoms that clash.
         """
         full_sites(atoms)
         if len(atoms) > self.max_atoms:
@@ -88,6 +88,7 @@ class CoordinateImage(Codec):
             array[0:GEOMETRY:2, 1 + k], array[1:GEOMETRY:2, 1 + k] = np.cos(turns[k]), np.sin(turns[k])
             array[self._channel[symbol], 1 + k] = 1.0
         array[self.EMPTY, 1 + len(atoms) :] = 1.0
+        self.decode(array)  # refuses to the last digit what would not come back
         return array
 
     def decode(self, array: np.ndarray) -> Atoms:

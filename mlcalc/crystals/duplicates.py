@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from ase import Atoms
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.crystals.fingerprints import fingerprint
+from mlcalc.crystals.structures import structure_of
 
 
 def cluster_duplicates(
@@ -80,5 +80,4 @@ def cluster_duplicates(
 
 
 def _primitive(atoms: Atoms) -> Structure:
-    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    return AseAtomsAdaptor.get_structure(bare).get_primitive_structure(tolerance=0.1).get_reduced_structure()
+    return structure_of(atoms).get_primitive_structure(tolerance=0.1).get_reduced_structure()

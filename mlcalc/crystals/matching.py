@@ -6,8 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
+
+from mlcalc.crystals.structures import structure_of
 
 
 def match_error(atoms: Atoms, target: Atoms) -> float | None:
@@ -16,7 +16,7 @@ def match_error(atoms: Atoms, target: Atoms) -> float | None:
     The tolerances are those usual in crystal structure prediction: lengths 0.3, sites 0.5, angles 10°.
     """
     matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10.0)
-    found = matcher.get_rms_dist(_structure(target), _structure(atoms))
+    found = matcher.get_rms_dist(structure_of(target), structure_of(atoms))
     return None if found is None else float(found[0])
 
 
@@ -33,7 +33,3 @@ def rms_displacement(start: Atoms, end: Atoms) -> float:
     vectors, _ = find_mic((steps - steps[0]) @ end.cell.array, end.cell, pbc=True)
     vectors -= vectors.mean(axis=0)
     return float(np.sqrt((vectors**2).sum(axis=1).mean()))
-
-
-def _structure(atoms: Atoms) -> Structure:
-    return AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, cell=atoms.cell, positions=atoms.positions, pbc=True))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlcalc.discovery.novelty import structure_of
+from mlcalc.crystals.structures import structure_of
 from mlcalc.errors import SettingsError
 
 #: Largest distances of fingerprints (structure, composition) at which a crystal counts as covered, by CDVAE.

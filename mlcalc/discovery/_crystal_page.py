@@ -15,9 +15,9 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.data.colors import jmol_colors
 from markupsafe import Markup
 from pymatgen.core import Element
-from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
+from mlcalc.crystals.structures import structure_of
 from mlcalc.crystals.symmetry import conventional_cell
 from mlcalc.discovery._campaign_result import RankedCrystal
 from mlcalc.discovery._campaign_summary import ranked_frames
@@ -45,7 +45,7 @@ def crystal_data(crystal: RankedCrystal, symprec: float) -> dict[str, Any]:
         ``cells`` to look at (``relaxed``, and ``conventional`` where there is symmetry) and the texts of ``files``.
     """
     plain = Atoms(crystal.atoms.numbers, positions=crystal.atoms.positions, cell=crystal.atoms.cell, pbc=True)
-    structure = AseAtomsAdaptor.get_structure(plain)
+    structure = structure_of(plain)
     name = f"{crystal.rank:03d}-{crystal.formula}"
     cells = {"relaxed": _cell(plain)}
     files = {f"{name}.cif": _titled(CifWriter(structure), name)}

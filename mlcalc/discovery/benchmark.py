@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,12 +29,17 @@ from mlcalc.discovery.stability import StabilityModel
 from mlcalc.errors import WorkflowError
 from mlcalc.generators import Constraints
 from mlcalc.records import Record, describe_calculator, structure_hash
+from mlcalc.workflows import WorkflowWarning
 
 TRAINING = "training set"
 # Crystals that a source without conditions is asked for at a time.
 _BLOCK = 64
 # Settings that may change when a benchmark goes on: more crystals, and what is judged anew each time.
 _MAY_CHANGE = ("number", "thresholds_ev_per_atom", "resamples", "keep")
+# What folders of earlier versions do not name: settings, which were these, and parts of the description, which nobody
+# knows any more.
+_ADDED = {"relax": True}
+_UNKNOWN = ("options", "files")
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,15 @@ def run_benchmark(
         targets: crystals to be found; each is one condition, so ``number`` is targets × ``per_condition``.
         reference: crystals that are not new; None takes the training set.
         hull: energies above a hull; nothing is relaxed for it, so that another one may judge the same crystals.
-        description: of sources and sets, JSON-ready; must be the same when the benchmark goes on.
+        description: of sources and sets, JSON-ready; must be the same when the benchmark goes on. In a folder of an
+            earlier version, ``options`` (of generators) and ``files`` (their content) may be missing.
         progress: called with (source, done, asked).
 
     Raises:
         WorkflowError: nothing to compare with, another benchmark in the folder, or conditions beside targets.
+
+    Warns:
+        WorkflowWarning: the folder is of an earlier version, which did not note options or content of the sources.
     """
     settings = settings or BenchmarkSettings()
     if not training:
@@ -136,13 +146,23 @@ def run_benchmark(
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
         "calculator": describe_calculator(calculator) if settings.relax else "none",
-        "training": _digest(training),
-        "targets": _digest(targets),
+        "training": crystals_digest(training),
+        "targets": crystals_digest(targets),
         "conditions": hashlib.sha256(json.dumps(conditions[0].to_dict()).encode()).hexdigest()[:12],
         **(description or {}),
     }
     deciding = {key: value for key, value in asdict(settings).items() if key not in _MAY_CHANGE}
-    claim_folder(folder, {"settings": deciding, "description": identity})
+    unknown = {key: identity[key] for key in _UNKNOWN if key in identity}
+    taken = claim_folder(
+        folder, {"settings": deciding, "description": identity}, {"settings": _ADDED, "description": unknown}
+    )
+    if unsaid := [key for key in _UNKNOWN if key in taken and identity[key]]:
+        warnings.warn(
+            f"{folder} was begun by an earlier version, which did not note the {' and '.join(unsaid)} of its sources; "
+            "they are taken to be the same; if they are not, choose another folder",
+            WorkflowWarning,
+            stacklevel=2,
+        )
     known = KnownCrystals(training if reference is None else reference)
     judge = Judge(training, known, targets, hull, settings, StabilityModel.load())
     tell = progress or (lambda name, done, total: None)
@@ -196,8 +216,8 @@ def from_list(crystals: Sequence[Atoms], settings: BenchmarkSettings, shuffle: b
     return draw
 
 
-def _digest(crystals: Sequence[Atoms]) -> str:
-    """Short hash of a set of crystals."""
+def crystals_digest(crystals: Sequence[Atoms]) -> str:
+    """Return how many crystals a list holds, and a short hash of them in their order."""
     digest = hashlib.sha256()
     for atoms in crystals:
         digest.update(structure_hash(atoms).encode())

@@ -16,9 +16,9 @@ from ase import Atoms
 from ase.formula import Formula
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlcalc.crystals.duplicates import cluster_duplicates
+from mlcalc.crystals.structures import structure_of
 from mlcalc.records import Record
 
 
@@ -113,8 +113,3 @@ class KnownCrystals:
 def reduced_formula(atoms: Atoms) -> str:
     """Return the reduced formula in Hill's order."""
     return str(Formula.from_list(atoms.get_chemical_symbols()).reduce()[0].format("hill"))
-
-
-def structure_of(atoms: Atoms) -> Structure:
-    """Return cell, elements and positions as pymatgen has them."""
-    return AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, cell=atoms.cell, positions=atoms.positions, pbc=True))

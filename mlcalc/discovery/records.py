@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -107,18 +107,49 @@ class Journal:
         self.close()
 
 
-def claim_folder(folder: Path, document: dict[str, Any]) -> None:
-    """Write what the campaign is, or make sure that it is the one already there."""
+def claim_folder(
+    folder: Path, document: dict[str, Any], before: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[str]:
+    """Write what the campaign is, or make sure that it is the one already there.
+
+    Args:
+        folder: of the campaign; it is there.
+        document: parts by name, each with its values by key; JSON-ready.
+        before: by part and key, what stands for values that a folder of an earlier version does not name. They are
+            written there, so that the folder is bound to them from now on.
+
+    Returns:
+        Keys whose values were taken from ``before``.
+
+    Raises:
+        WorkflowError: the folder holds another campaign; what differs first is named.
+    """
     path = folder / "campaign.json"
     document = json.loads(json.dumps(document))
-    if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        for part, values in document.items():
-            for key in sorted({*values, *there.get(part, {})}):
-                old, new = there.get(part, {}).get(key), values.get(key)
-                if old != new:
-                    raise WorkflowError(
-                        f"{folder} holds another campaign: {key} was {old!r}, now {new!r}; choose another folder"
-                    )
-        return
-    write_atomic(path, json.dumps(document, indent=1))
+    if not path.exists():
+        write_atomic(path, json.dumps(document, indent=1))
+        return []
+    there = json.loads(path.read_text(encoding="utf-8"))
+    taken: list[str] = []
+    for part, values in json.loads(json.dumps(before or {})).items():
+        missing = {key: value for key, value in values.items() if key not in there.get(part, {})}
+        there[part] = {**there.get(part, {}), **missing}
+        taken += missing
+    for part, values in document.items():
+        for key, old, new in _differences(there.get(part, {}), values):
+            raise WorkflowError(
+                f"{folder} holds another campaign: {key} was {old!r}, now {new!r}; choose another folder"
+            )
+    if taken:
+        write_atomic(path, json.dumps(there, indent=1))
+    return taken
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two documents differ, "key, key within it", and both values there."""
+    for key in sorted({*old, *new}):
+        one, two = old.get(key), new.get(key)
+        if isinstance(one, dict) and isinstance(two, dict):
+            yield from ((f"{key}, {inner}", a, b) for inner, a, b in _differences(one, two))
+        elif one != two:
+            yield key, one, two

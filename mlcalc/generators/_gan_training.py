@@ -120,7 +120,7 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
         raw = network(torch.randn(len(told), network.settings.noise), told)
         return network.finished(raw, network.gumbel(len(told)))
 
-    def _critic_step(self, real: Images, told: Tensor) -> dict[str, float]:
+    def _critic_step(self, real: Images, told: Tensor, rate: float) -> dict[str, float]:
         s = self.settings
         with torch.no_grad():
             fake = self._made(told)
@@ -139,7 +139,7 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
                 "the last checkpoint is kept"
             )
         for group in self.critic_optimizer.param_groups:
-            group["lr"] = self.learning_rate(float(self.epoch)) * s.critic_rate
+            group["lr"] = rate
         self.critic_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimizer.step()
@@ -156,14 +156,17 @@ class GanTrainer(ImageFit[GanFitSettings, GanNetwork]):
         for number in range(shown):
             batch = self.training.take(order[number * s.batch_size : (number + 1) * s.batch_size])
             told = self.told(batch, rng)
-            for name, value in self._critic_step(batch, told).items():
+            turn = number // s.critic_steps
+            # That of the generator in the same turn, so that the two stay in proportion.
+            rate = self.learning_rate(self.epoch + turn / steps) * s.critic_rate
+            for name, value in self._critic_step(batch, told, rate).items():
                 sums[name] += value / shown
             if number % s.critic_steps == 0:
                 fake = self._made(told)
                 verdict = self.critics["structure"](fake, told).mean()
                 if "composition" in self.critics:
                     verdict = verdict + s.composition_weight * self.critics["composition"](fake, told).mean()
-                self.step(-verdict, number // s.critic_steps, steps)
+                self.step(-verdict, turn, steps)
         return sums
 
     def validate(self) -> dict[str, float]:

@@ -61,6 +61,10 @@ class ImageGenerator(Generator):
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
 
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {"min_distance": self.min_distance, "symprec": self.symprec, "attempts": self.attempts}
+
     @abstractmethod
     def _drawer(self, constraints: Constraints) -> Any:
         """Return whatever ``_draw`` needs of the constraints; raise GeneratorError where they cannot be met."""
@@ -103,7 +107,8 @@ class ImageGenerator(Generator):
                 if finished is None:
                     continue
                 atoms, group = finished
-                details = {"rejected": tried[k].failed.total(), **drawn.details, **aims[k]}
+                rejected = tried[k].failed.total()
+                details = {"rejected": rejected, "options": self.options(), **drawn.details, **aims[k]}
                 tried[k].candidate = Candidate(
                     atoms,
                     Provenance(

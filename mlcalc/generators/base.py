@@ -30,12 +30,13 @@ class Provenance:
     Attributes:
         generator: name of the generator.
         seed: seed of the sampling run; None for structures that were not sampled.
-        index: position in that run; ``(generator, model_hash, constraints, seed, index)`` fixes the candidate.
+        index: position in that run; ``(generator, model_hash, options, constraints, seed, index)`` fixes the candidate.
         model_hash: hash of the generative model's weights, None without a model.
         requested_space_group: number that was asked for, None if nothing was.
         found_space_group: number found in the finished structure, None if none was.
         log_probability: natural logarithm of the model's probability (density), None without a model.
-        details: anything else worth keeping; JSON-ready.
+        details: anything else worth keeping; JSON-ready. Under ``options`` what ``Generator.options`` gave, which
+            candidates of earlier versions do not have.
     """
 
     generator: str
@@ -194,6 +195,10 @@ class Generator(ABC):
     """Something that proposes crystals."""
 
     name: str
+
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn beside model, constraints and seed; JSON-ready."""
+        return {}
 
     @abstractmethod
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,9 @@ class _Search:
                 continue
             miss, atoms, group, details = found
             name = f"{atoms.symbols.formula.format('hill')} {standard_setting(atoms).symbols[0]}"
-            details |= {"targets": {n: _jsonable(r) for n, r in self.ranges.items()}, "repeat": name in seen}
+            options = {**self.generator.options(), **asdict(self.designer.settings)}
+            targets = {n: _jsonable(r) for n, r in self.ranges.items()}
+            details |= {"options": options, "targets": targets, "repeat": name in seen}
             provenance = Provenance(
                 "design", seed, start + k, self.generator.model_hash, found_space_group=group, details=details
             )

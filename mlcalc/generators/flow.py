@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +26,8 @@ from mlcalc.generators._finishing import in_volume, with_group
 from mlcalc.generators._flow_data import to_atoms
 from mlcalc.generators._flow_sampling import CompositionSampler, Drawn, GeometrySampler, Schedule
 from mlcalc.generators._flow_weights import LoadedFlow, load_flow
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import LABELS, Candidate, Constraints, Generator, Provenance
-
-#: Folder of the weights that ship.
-WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "flow.safetensors"
 
 
 class FlowGenerator(Generator):
@@ -67,7 +64,7 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
         if min(slope, guidance, symprec) < 0:
             raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
-        self._loaded = _load(*stamped(weights_path(weights)))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
         self.steps, self.slope, self.guidance = steps, slope, guidance
         self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
 
@@ -85,6 +82,17 @@ class FlowGenerator(Generator):
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
         return self._loaded.model_hash
+
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {
+            "steps": self.steps,
+            "slope": self.slope,
+            "min_distance": self.min_distance,
+            "guidance": self.guidance,
+            "symprec": self.symprec,
+            "attempts": self.attempts,
+        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
@@ -135,7 +143,7 @@ class FlowGenerator(Generator):
                 built = self._build(row, constraints, tried[k].failed)
                 if built is not None:
                     asked = {name: float(aims[k, self.properties.index(label)]) for label, (name, _) in targets.items()}
-                    details = {"rejected": sum(tried[k].failed.values()), "steps": self.steps, **asked}
+                    details = {"rejected": sum(tried[k].failed.values()), "options": self.options(), **asked}
                     tried[k].candidate = Candidate(
                         built[0],
                         Provenance(
@@ -174,14 +182,6 @@ class FlowGenerator(Generator):
             return len(primitive_cell(atoms, self.symprec or 1e-2)) < len(atoms)
         except ValueError:  # no symmetry at all
             return False
-
-
-def weights_path(weights: str | Path | None) -> Path:
-    """Return the file of weights: one of the user's, or one that ships, by name; None is what ships as ``flow``."""
-    if weights is None:
-        return SHIPPED
-    shipped = WEIGHTS / f"{weights}.safetensors"
-    return shipped if shipped.is_file() and not Path(weights).is_file() else Path(weights)
 
 
 @lru_cache(maxsize=4)

@@ -22,11 +22,11 @@ from mlcalc.generators._image_choice import Choice, check_fits
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._image_rules import broken
 from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reason
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import Constraints
 
 #: Weights that ship.
-SHIPPED = Path(__file__).parent / "weights" / "gan.safetensors"
+SHIPPED = find_weights("gan")
 
 
 class GanGenerator(ImageGenerator):
@@ -37,7 +37,7 @@ class GanGenerator(ImageGenerator):
     promises.
 
     Args:
-        weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
+        weights: a weights file of ``mlcalc train-generator``, or the name of one that ships; None takes ``"gan"``.
         min_distance: smallest allowed distance in units of the sum of covalent radii, own images included.
         symprec: what comes out is moved onto the symmetry found at this tolerance, Å; 0 leaves it as it is.
         attempts: crystals drawn for one candidate before giving up.
@@ -53,7 +53,7 @@ class GanGenerator(ImageGenerator):
         attempts: int = 100,
     ) -> None:
         super().__init__(min_distance, symprec, attempts)
-        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
 
     @property
     def codec(self) -> Codec:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -53,6 +54,15 @@ class RandomGenerator(Generator):
         self.volume_range = volume_range
         self.geometries = geometries
         self.choices = choices
+
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {
+            "min_distance": self.min_distance,
+            "volume_range": list(self.volume_range),
+            "geometries": self.geometries,
+            "choices": self.choices,
+        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``."""
@@ -106,7 +116,7 @@ class RandomGenerator(Generator):
                     index=index,
                     requested_space_group=number,
                     found_space_group=found.number if found else None,
-                    details={"rejected_geometries": sum(failed.values())},
+                    details={"rejected_geometries": sum(failed.values()), "options": self.options()},
                 )
                 return Candidate(atoms, provenance)
         raise GeneratorError(

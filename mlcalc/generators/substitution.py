@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -87,6 +88,10 @@ class SubstitutionGenerator(Generator):
         self.model_hash = self._library.digest()
         self.charge_balance, self.min_distance, self.attempts = charge_balance, min_distance, attempts
 
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``. The tolerance is in ``model_hash``."""
+        return {"charge_balance": self.charge_balance, "min_distance": self.min_distance, "attempts": self.attempts}
+
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``."""
         if n < 0 or seed < 0:
@@ -149,6 +154,7 @@ class SubstitutionGenerator(Generator):
             "oxidation_states": choice.prototype.states,
             "log_probability_of_replacement": choice.log_probability,
             "rejected": sum(failed.values()),
+            "options": self.options(),
         }
         provenance = Provenance(
             generator=self.name,

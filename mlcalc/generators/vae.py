@@ -27,11 +27,11 @@ from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reaso
 from mlcalc.generators._image_setting import standard_setting
 from mlcalc.generators._vae_network import Decoded, VaeNetwork
 from mlcalc.generators._vae_weights import LoadedVae, load_vae
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import Candidate, Constraints, Provenance
 
 #: Weights that ship.
-SHIPPED = Path(__file__).parent / "weights" / "vae.safetensors"
+SHIPPED = find_weights("vae")
 
 
 class VaeGenerator(ImageGenerator):
@@ -42,7 +42,7 @@ class VaeGenerator(ImageGenerator):
     property head says of the finished crystal is in ``details["predicted"]``.
 
     Args:
-        weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
+        weights: a weights file of ``mlcalc train-generator``, or the name of one that ships; None takes ``"vae"``.
         min_distance: smallest allowed distance in units of the sum of covalent radii, own images included.
         symprec: what comes out is moved onto the symmetry found at this tolerance, Å; 0 leaves it as it is.
         attempts: crystals drawn for one candidate before giving up.
@@ -58,7 +58,7 @@ class VaeGenerator(ImageGenerator):
         attempts: int = 100,
     ) -> None:
         super().__init__(min_distance, symprec, attempts)
-        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
 
     @property
     def network(self) -> VaeNetwork:
@@ -89,7 +89,8 @@ class VaeGenerator(ImageGenerator):
         """Return the (latent,) vector of a crystal, the mean of q(z|x).
 
         Raises:
-            CodecError: larger than the images, an element that they do not know, partly occupied sites, not periodic.
+            CodecError: larger than the images, an element that they do not know, partly occupied sites, not periodic,
+                atoms that clash.
         """
         array = self.codec.encode(standard_setting(atoms))
         with torch.no_grad():
@@ -148,7 +149,7 @@ class VaeGenerator(ImageGenerator):
             else:
                 finished = finish(one.atoms, failed)
             if finished is not None:
-                details = {**one.details, "at": float(place)}
+                details = {**one.details, "at": float(place), "options": self.options()}
                 provenance = Provenance(
                     self.name, None, index, self.model_hash, found_space_group=finished[1], details=details
                 )

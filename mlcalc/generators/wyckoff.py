@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from mlcalc.crystals import WyckoffCrystal, closest_pair, find_space_group
 from mlcalc.errors import GeneratorError
 from mlcalc.generators._blocks import BLOCK, Tried, check_request, in_blocks, sources
 from mlcalc.generators._known import KnownFingerprints
-from mlcalc.generators._weights import stamped
+from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators._wyckoff_data import PROPERTIES, conditions
 from mlcalc.generators._wyckoff_rules import Rules
 from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
@@ -32,7 +33,7 @@ from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 
 #: Weights that ship.
-SHIPPED = Path(__file__).parent / "weights" / "wyckoff.safetensors"
+SHIPPED = find_weights("wyckoff")
 _TARGETS = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
 
 
@@ -46,7 +47,7 @@ class WyckoffGenerator(Generator):
     above it is wanted by few.
 
     Args:
-        weights: a weights file of ``mlcalc train-generator``; None takes those that ship.
+        weights: a weights file of ``mlcalc train-generator``, or the name of one that ships; None takes ``"wyckoff"``.
         min_distance: smallest allowed distance in units of the sum of covalent radii, self images included; one in a
             thousand of the training crystals is below 0.7.
         guidance: classifier-free guidance of the targets: 1 takes the network's conditional probabilities, more
@@ -80,7 +81,7 @@ class WyckoffGenerator(Generator):
         for name, value in (("temperature", temperature), ("geometry_temperature", geometry_temperature)):
             if not 0.0 < value < float("inf"):
                 raise GeneratorError(f"{name} must be a positive number, not {value}")
-        self._loaded = _load(*stamped(weights if weights is not None else SHIPPED))
+        self._loaded = _load(*stamped(find_weights(self.name, weights)))
         self.min_distance, self.guidance, self.attempts = min_distance, guidance, attempts
         self.temperature, self.geometry_temperature = temperature, geometry_temperature
         self.energy_above_hull, self.known = energy_above_hull, known
@@ -94,6 +95,18 @@ class WyckoffGenerator(Generator):
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
         return self._loaded.model_hash
+
+    def options(self) -> dict[str, Any]:
+        """Return whatever changes what is drawn; see ``Generator``."""
+        return {
+            "min_distance": self.min_distance,
+            "guidance": self.guidance,
+            "attempts": self.attempts,
+            "temperature": self.temperature,
+            "geometry_temperature": self.geometry_temperature,
+            "energy_above_hull": self.energy_above_hull,
+            "known": self.known,
+        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""
@@ -169,7 +182,12 @@ class WyckoffGenerator(Generator):
                         tried[k].failed["known"] += 1
                         continue
                     aims = {name: float(v) for name, v in zip(_TARGETS, targets[k], strict=True) if v == v}
-                    details = {"rejected": sum(tried[k].failed.values()), "wyckoff": crystal.to_dict(), **aims}
+                    details = {
+                        "rejected": sum(tried[k].failed.values()),
+                        "options": self.options(),
+                        "wyckoff": crystal.to_dict(),
+                        **aims,
+                    }
                     if known:  # half of the attempts gave nothing new
                         details["known"] = True
                     tried[k].candidate = Candidate(atoms, self._provenance(row, found, seed, start + k, details))

@@ -106,6 +106,12 @@ def test_description_makes_an_equal_codec() -> None:
             Atoms("Li", cell=[3] * 3, pbc=True, info={"occupancy": {"0": {"Li": 0.5, "Na": 0.5}}}),
             "site kind 0 is partly occupied",
         ),
+        (
+            Atoms("NaLiO", cell=[4] * 3, pbc=True, positions=[[2, 2, 2], [0.1, 0, 0], [3.8, 0, 0]]),
+            r"atoms 1 \(Li\) and 2 \(O\) clash: 0\.300 Å",
+        ),
+        (Atoms("Li", cell=[0.4, 5, 5], pbc=True), r"atoms 0 \(Li\) and 0 \(Li\) clash: 0\.400 Å"),
+        (Atoms("Li", cell=[[9, 0, 0], [9, 1, 0], [0, 0, 9]], pbc=True), "lattice is degenerate"),
     ],
 )
 def test_encoding_refuses(atoms: Atoms, message: str) -> None:

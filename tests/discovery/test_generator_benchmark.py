@@ -23,6 +23,8 @@ from mlcalc.discovery.benchmark import BenchmarkResult, BenchmarkSettings, Free,
 from mlcalc.discovery.novelty import KnownCrystals
 from mlcalc.errors import GeneratorError, WorkflowError
 from mlcalc.generators import Constraints
+from mlcalc.generators.random import RandomGenerator
+from mlcalc.workflows import WorkflowWarning
 
 SETTINGS = BenchmarkSettings(number=6, per_condition=3, resamples=200, max_steps=60)
 
@@ -123,6 +125,24 @@ def test_a_killed_benchmark_goes_on(benchmark: tuple[BenchmarkResult, Path, Six]
     assert again.rows[0].after == {k: v for k, v in result.rows[0].after.items() if "stable" not in k}
     with pytest.raises(WorkflowError, match="another campaign: seed was 0, now 1"):
         run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=replace(SETTINGS, seed=1))
+
+
+def test_with_and_without_relaxing_are_two_benchmarks(
+    benchmark: tuple[BenchmarkResult, Path, Six], tmp_path: Path
+) -> None:
+    """Folders of before there was a choice were relaxed, and go on."""
+    _, folder, source = benchmark
+    for name in ("campaign.json", "six.jsonl", "training_set.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    claim = tmp_path / "campaign.json"
+    document = json.loads(claim.read_text(encoding="utf-8"))
+    assert document["settings"].pop("relax") is True
+    claim.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(WorkflowError, match="another campaign: relax was True, now False"):
+        run_benchmark({"six": source}, training(), None, tmp_path, settings=replace(SETTINGS, relax=False))
+    run_benchmark({"six": source}, training(), EMT(), tmp_path, settings=SETTINGS)
+    assert source.calls == 2  # nothing anew
+    assert json.loads(claim.read_text(encoding="utf-8"))["settings"]["relax"] is True
 
 
 def test_files_say_the_same(benchmark: tuple[BenchmarkResult, Path, Six], tmp_path: Path) -> None:
@@ -252,6 +272,40 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "relaxed" not in done.output
     refused = CliRunner().invoke(app, [*bare.split(), "--hull", "published.jsonl"])
     assert "no potential and no hull" in str(refused.exception)
+    refused = CliRunner().invoke(app, [*bare.split(), "--weights", "flow-perov"])
+    assert "--weights flow-perov are those of flow: name this generator" in str(refused.exception)
+
+
+def test_the_command_goes_on_with_the_same_sources_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcalc.cli import app, benchmark_generator
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark_generator, "_draw", lambda made: lambda constraints, count, seed: [fcc("Cu", 3.7)])
+    ase.io.write("known.extxyz", training())
+    ase.io.write("mine.extxyz", [fcc("Cu", 3.7), bulk("NiAl", "cesiumchloride", a=2.9)])
+    line = "benchmark-generator random --training known.extxyz --candidates mine.extxyz -n 2 --no-relax --out b"
+
+    def again() -> str:
+        return str(CliRunner().invoke(app, line.split()).exception)
+
+    assert again() == again() == "None"
+    ase.io.write("mine.extxyz", [fcc("Cu", 3.7), bulk("NiAl", "cesiumchloride", a=3.0)])
+    assert "holds another campaign: files, mine was '2 crystals, " in again()
+    ase.io.write("mine.extxyz", [fcc("Cu", 3.7), bulk("NiAl", "cesiumchloride", a=2.9)])
+    options = RandomGenerator().options()
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomGenerator, "options", lambda self: {**options, "choices": 7})
+        assert "holds another campaign: options, random, choices was 50, now 7" in again()
+    # A folder of a version that noted neither goes on, says so, and is bound from then on.
+    claim = Path("b/campaign.json")
+    document = json.loads(claim.read_text(encoding="utf-8"))
+    for key in ("files", "options"):
+        del document["description"][key]
+    claim.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.warns(WorkflowWarning, match="did not note the options and files of its sources"):
+        assert again() == "None"
+    ase.io.write("mine.extxyz", [fcc("Cu", 3.7)])
+    assert "files, mine was '2 crystals, " in again()
 
 
 def emt_energy(atoms: Atoms) -> float:

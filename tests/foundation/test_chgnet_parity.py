@@ -11,7 +11,7 @@ import torch
 from ase.build import bulk
 from chgnet_upstream import upstream
 from sevennet_upstream import crystals, shaken
-from test_sevennet_parity import HEADER, difference, line, numbers
+from test_sevennet_parity import HEADER, difference, line, noise, numbers
 
 from mlcalc import MLCalculator
 from mlcalc.calculators import BatchedCalculator
@@ -34,18 +34,25 @@ def test_one_cell_with_short_and_long_bonds() -> None:
 
 
 def test_crystals(data_folder: Path, record_property: Callable[[str, object], None]) -> None:
-    """In float64 against the authors' in float64, in float32 against their float32, where angles are noisy."""
+    """In float64 against the authors' in float64, in float32 against their float32, within twice its noise."""
     members = crystals(data_folder, 30)
     table, worst = ["chgnet-0.3.0, mlcalc against CHGNet's own calculator", HEADER], {}
+    noises, rng = [], np.random.default_rng(0)
     for dtype in (torch.float64, torch.float32):
         ours = MLCalculator("chgnet-0.3.0", dtype=dtype)
+        differences = []
         with upstream(dtype) as theirs:
-            differences = [difference(numbers(atoms, ours), numbers(atoms, theirs)) for atoms in members]
+            for atoms in members:
+                wanted = numbers(atoms, theirs)
+                differences.append(difference(numbers(atoms, ours), wanted))
+                noises += noise(atoms, theirs, wanted, rng) if dtype == torch.float32 else []
         worst[dtype] = np.max(differences, axis=0)
         table.append(line(str(dtype).removeprefix("torch."), len(members), worst[dtype]))
+    most = np.max(noises, axis=0)
+    table.append(line("  noise, moved and reordered", len(noises), most))
     record_property("table", "\n".join(table))
     assert (worst[torch.float64] < BOUNDS).all(), "\n".join(table)
-    assert (worst[torch.float32] < [5e-6, 5e-3, 5e-5]).all(), "\n".join(table)
+    assert (worst[torch.float32] < 2 * most).all(), "\n".join(table)
     assert len({symbol for atoms in members for symbol in atoms.symbols}) == 88
 
 

@@ -18,7 +18,8 @@ from mlcalc.errors import GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Candidate, Constraints, make_generator
 from mlcalc.generators._flow_training import FlowTrainer
 from mlcalc.generators._flow_weights import load_flow
-from mlcalc.generators.flow import FlowGenerator, weights_path
+from mlcalc.generators._weights import find_weights
+from mlcalc.generators.flow import FlowGenerator
 from mlcalc.generators.training import generator_settings, make_trainer
 
 CATIONS, ANIONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba"), ("F", "Cl", "Br", "I", "O", "S")
@@ -242,7 +243,7 @@ PEROVSKITE = Atoms(
     ("name", "target"), [("flow", bulk("NaCl", "rocksalt", a=5.64)), ("flow-perov", PEROVSKITE)], ids=["flow", "perov"]
 )
 def test_weights_that_ship_are_small_quick_and_have_a_card(name: str, target: Atoms) -> None:
-    path = weights_path(name)
+    path = find_weights("flow", name)
     assert path.stat().st_size < 5_000_000
     loaded, card = load_flow(path), path.with_suffix(".md").read_text(encoding="utf-8")
     assert loaded.model_hash in card

@@ -17,6 +17,7 @@ from mlcalc.crystals.coordinate_image import GEOMETRY, CoordinateImage
 from mlcalc.errors import CodecError, GeneratorError, ModelFileError, TrainingError
 from mlcalc.generators import Constraints, make_generator
 from mlcalc.generators._gan_network import GanNetwork, GanSettings, critics_for, gradient_penalty
+from mlcalc.generators._gan_training import GanTrainer
 from mlcalc.generators._gan_weights import load_gan, save_gan
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._precision_recall import features, precision_and_recall
@@ -176,6 +177,30 @@ def test_gan_resumes_to_the_bit_with_its_critics(perovskites: Path, tmp_path: Pa
     assert row["structure"] != 0
     assert row["composition"] != 0
     assert "collapsed_epochs" in trainer.facts()
+
+
+def test_critics_keep_their_share_of_the_learning_rate_in_every_step(
+    perovskites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**GAN, "epochs": 3, "warmup": 2, "critic_rate": 0.5, "data": [str(perovskites)], "out": str(tmp_path)}
+    trainer = make_trainer(*generator_settings(values))
+    assert isinstance(trainer, GanTrainer)
+    rates: dict[str, list[float]] = {"critics": [], "generator": []}
+    for name, optimizer in (("critics", trainer.critic_optimizer), ("generator", trainer.optimizer)):
+
+        def step(name: str = name, optimizer: Any = optimizer, original: Any = optimizer.step) -> None:
+            rates[name].append(optimizer.param_groups[0]["lr"])
+            original()
+
+        monkeypatch.setattr(optimizer, "step", step)
+    trainer.run()
+    per_epoch = len(rates["generator"]) // 3
+    assert per_epoch > 2
+    assert len(set(rates["generator"])) == len(rates["generator"])
+    # The generator steps after the first of each turn of two; the last turn of an epoch may be a single step.
+    shown = len(rates["critics"]) // 3
+    turns = [epoch * per_epoch + number // 2 for epoch in range(3) for number in range(shown)]
+    assert rates["critics"] == pytest.approx([0.5 * rates["generator"][turn] for turn in turns], rel=1e-12)
 
 
 def test_gan_settings_are_checked(perovskites: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mlcalc.crystals.coordinate_image import CoordinateImage
 from mlcalc.crystals.io import LabelledCrystal
-from mlcalc.discovery.novelty import structure_of
+from mlcalc.crystals.structures import structure_of
 from mlcalc.errors import CodecError
 from mlcalc.generators._clearance import clearance
 from mlcalc.generators._image_conditions import Conditions
@@ -71,9 +71,11 @@ def test_sets_count_what_the_codec_refuses() -> None:
         LabelledCrystal(bulk("Cu"), {"gap": 0.0}, "b"),
         LabelledCrystal(DISTORTED.repeat((1, 1, 2)), {}, "c"),
         LabelledCrystal(DISTORTED, {"gap": 3.0}, "d"),
+        LabelledCrystal(Atoms("SrO", cell=[4] * 3, pbc=True, positions=[[0, 0, 0], [0, 0, 3.9]]), {"gap": 9.0}, "e"),
     ]
     found = encode_set(crystals, codec, codec.elements)
-    assert found.refused.total() == 2
+    assert found.refused.total() == 3
+    assert "atoms 0 (Sr) and 1 (O) clash: 0.100 Å" in found.refused
     assert len(found.images) == 2
     assert found.conditions.properties == ("gap",)  # one label of heat is no scale
     assert (found.conditions.middle, found.conditions.spread) == ((2.0,), (1.0,))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from _perovskites import VAE, cube
+from _perovskites import GAN, VAE, cube
 from ase import Atoms
 from ase.build import bulk
 from scipy import stats
@@ -121,6 +122,19 @@ def test_transfer_keeps_codec_and_knows_its_elements(perovskites: Path, vae_weig
     ase.io.write(tmp_path / "other.extxyz", [cube("Cs", "Ti", "O"), cube("Sr", "Ti", "O")])
     with pytest.raises(TrainingError, match="know no Cs"):
         make_trainer(name, dataclasses.replace(settings, data=(str(tmp_path / "other.extxyz"),)))
+
+
+@pytest.mark.parametrize("values", [VAE, {**GAN, "codec": {}}], ids=["vae", "gan"])
+def test_crystals_whose_atoms_clash_are_left_out(values: dict, perovskites: Path, tmp_path: Path) -> None:
+    atoms = cube("Sr", "Ti", "O")
+    atoms.positions[2] = atoms.positions[1] + 0.2
+    row = {"cell": atoms.cell.tolist(), "species": list(atoms.symbols), "frac": atoms.get_scaled_positions().tolist()}
+    clash = tmp_path / "clash.jsonl"
+    clash.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    data = [str(perovskites), str(clash)]
+    trainer = make_trainer(*generator_settings({**values, "data": data, "out": str(tmp_path / "run")}))
+    assert trainer.left_out == 1
+    assert "1 left out" in trainer.describe()
 
 
 def test_training_refuses(perovskites: Path, tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from mlcalc.errors import ModelFileError
 from mlcalc.generators import gan, make_generator, vae, wyckoff
-from mlcalc.generators._weights import read_weights, save_weights, stamped
+from mlcalc.generators._weights import WEIGHTS, find_weights, owner_of, read_weights, save_weights, stamped
 
 
 @pytest.mark.parametrize("shipped", [vae.SHIPPED, gan.SHIPPED, wyckoff.SHIPPED], ids=lambda path: path.stem)
@@ -24,6 +27,46 @@ def test_weights_that_were_overwritten_are_read_again(shipped: Path, tmp_path: P
     save_weights(path, name, document, {**state, changed: state[changed] + 1})
     after = make_generator(name, weights=path)
     assert after.model_hash != before.model_hash  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", sorted(WEIGHTS.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_weights_that_ship_are_found_by_name(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = path.stem.split("-")[0]
+    by_file = make_generator(generator, weights=path).model_hash  # type: ignore[attr-defined]
+    for name in (path.stem, Path(path.stem)):
+        assert make_generator(generator, weights=name).model_hash == by_file  # type: ignore[attr-defined]
+    # A file of the user's goes before a name.
+    monkeypatch.chdir(tmp_path)
+    Path(path.stem).write_bytes(b"nothing")
+    with pytest.raises(ModelFileError, match=f"{path.stem} is damaged"):
+        make_generator(generator, weights=path.stem)
+
+
+def test_none_takes_the_weights_called_as_the_generator() -> None:
+    assert [find_weights(name).stem for name in ("flow", "gan", "vae", "wyckoff")] == ["flow", "gan", "vae", "wyckoff"]
+
+
+@pytest.mark.parametrize(
+    ("generator", "ships"), [("flow", "flow, flow-perov"), ("gan", "gan"), ("vae", "vae"), ("wyckoff", "wyckoff")]
+)
+def test_names_that_are_not_known_or_anothers(generator: str, ships: str) -> None:
+    with pytest.raises(ModelFileError, match=f"no weights file perov; .*`{generator}` that ship: {ships}$"):
+        make_generator(generator, weights="perov")
+    other = "vae" if generator == "gan" else "gan"
+    with pytest.raises(
+        ModelFileError, match=f"{other} are those of .* `{other}`; of `{generator}` there are: {ships}$"
+    ):
+        make_generator(generator, weights=other)
+
+
+def test_weights_say_whose_they_are(tmp_path: Path) -> None:
+    shutil.copy(find_weights("flow", "flow-perov"), tmp_path / "mine.safetensors")
+    assert [owner_of(name) for name in ("flow-perov", tmp_path / "mine.safetensors", "vae")] == ["flow", "flow", "vae"]
+    with pytest.raises(ModelFileError, match="no weights file perov; weights that ship: flow, flow-perov, gan, vae"):
+        owner_of("perov")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match="holds no weights of a generator"):
+        owner_of(tmp_path / "other.safetensors")
 
 
 def test_a_stamp_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
