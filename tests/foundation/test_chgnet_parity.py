@@ -34,7 +34,7 @@ def test_one_cell_with_short_and_long_bonds() -> None:
 
 
 def test_crystals(data_folder: Path, record_property: Callable[[str, object], None]) -> None:
-    """In float64 against the authors' in float64, in float32 against their float32, within twice its noise."""
+    """In float64 against the authors' in float64, in float32 against their float32, within ten times its noise."""
     members = crystals(data_folder, 30)
     table, worst = ["chgnet-0.3.0, mlcalc against CHGNet's own calculator", HEADER], {}
     noises, rng = [], np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_crystals(data_folder: Path, record_property: Callable[[str, object], No
     table.append(line("  noise, moved and reordered", len(noises), most))
     record_property("table", "\n".join(table))
     assert (worst[torch.float64] < BOUNDS).all(), "\n".join(table)
-    assert (worst[torch.float32] < 2 * most).all(), "\n".join(table)
+    assert (worst[torch.float32] < 10 * most).all(), "\n".join(table)
     assert len({symbol for atoms in members for symbol in atoms.symbols}) == 88
 
 
