@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def designed(document: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(WHAT))
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training")
+    parser.add_argument(
+        "--run", type=Path, help="folder of the training; without, its curves and length stay as they are"
+    )
     parser.add_argument("--usual", type=Path, required=True, help="JSON of usual.py")
     parser.add_argument("--design", type=Path, help="JSON of design.py")
     parser.add_argument("--weights", type=Path, help="default: those that ship")
@@ -125,9 +128,15 @@ def main() -> None:
     if usual["rows"][name]["model_hash"] != loaded.model_hash:
         parser.error(f"{arguments.usual} measured other weights ({usual['rows'][name]['model_hash']})")
     picture = f"docs/images/{name}-training.png"
-    curves(name, arguments.run / "log.csv", ROOT / picture)
-    with (arguments.run / "log.csv").open(encoding="utf-8") as file:
-        done = sum(1 for _ in file) - 1
+    if arguments.run:
+        curves(name, arguments.run / "log.csv", ROOT / picture)
+        with (arguments.run / "log.csv").open(encoding="utf-8") as file:
+            done = sum(1 for _ in file) - 1
+    else:
+        written = re.search(r"\| best epoch \| \d+ of (\d+) \|", weights.with_suffix(".md").read_text(encoding="utf-8"))
+        if written is None:
+            parser.error("the card does not say how many epochs there were: give --run")
+        done = int(written[1])
     planned = int(next(line.split(":")[1] for line in config.read_text().splitlines() if line.startswith("epochs:")))
     collapsed = facts.get("collapsed_epochs")
     lines = [
