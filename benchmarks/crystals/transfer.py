@@ -59,7 +59,13 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     file = a.out / "few.extxyz"
     ase.io.write(file, few)
-    result: dict[str, Any] = {"crystals": len(few), "held_out": len(held), "epochs": a.epochs, "runs": {}}
+    result: dict[str, Any] = {
+        "model_hash": start.model_hash,
+        "crystals": len(few),
+        "held_out": len(held),
+        "epochs": a.epochs,
+        "runs": {},
+    }
     common = {
         "generator": "flow",
         "data": [str(file)],
