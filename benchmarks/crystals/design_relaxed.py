@@ -110,7 +110,7 @@ def main() -> None:
         rows = {"designed": shares(found.above, limit), "held out": shares(known_ones.above, limit)}
         print(
             f"\n{LABEL} < {end}: {path.name}, {found.converged} of {len(candidates)} relaxed, {found.same} the same "
-            f"after it; {100 * base:.1f} % of held-out labels in range, as many lie up to {limit:.3f} eV/atom above hull"
+            f"after it; {100 * base:.1f} % of held-out labels in range: as low as {limit:.3f} eV/atom above hull"
         )
         for name, row in rows.items():
             for measure, one in row.items():
