@@ -362,7 +362,7 @@ def test_bands_are_shown_where_they_are(browser: Browser, cu_au: Campaign, tmp_p
         bands = page.locator("#more-2 img")
         assert bands.evaluate("image => image.naturalWidth") == 64
         assert "bands" in (bands.get_attribute("alt") or "")
-        assert page.locator("img").count() == 1
+        assert page.locator("#crystals img").count() == 1
 
 
 def test_a_missing_element_is_said_aloud(browser: Browser, cu_au: Campaign, tmp_path: Path) -> None:
