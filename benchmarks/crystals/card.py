@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlcalc.files import write_atomic
+from mlcalc.generators._weights import find_weights
 from mlcalc.generators._wyckoff_weights import load_network
-from mlcalc.generators.wyckoff import SHIPPED
 
 ROWS = {
     "P1_percent": "in space group P1, %",
@@ -28,7 +28,7 @@ ROWS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument("--weights", type=Path, default=find_weights("wyckoff"))
     parser.add_argument("--figures", type=Path, required=True, help="JSON of generate.py")
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "wyckoff.yaml")
     parser.add_argument("--out", type=Path, required=True)

@@ -195,7 +195,12 @@ def main() -> None:
             slug = re.sub(r"[^\w.]+", "_", target)
             write_candidates(arguments.keep / f"{slug}.extxyz", found)
         if arguments.json:  # after each target, so that what was found is not lost
-            document = {"n": arguments.n, "seed": arguments.seed, "model_hash": designer.generator.model_hash}
+            document = {
+                "n": arguments.n,
+                "seed": arguments.seed,
+                "model_hash": designer.generator.model_hash,
+                "flow": {"model_hash": flow.model_hash, "guidance": arguments.guidance},
+            }
             write_json(arguments.json, {**document, "targets": results})
 
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from mlcalc.crystals.io import read_crystals
 from mlcalc.generators._split import split_by_formula
+from mlcalc.generators._weights import find_weights
 from mlcalc.generators._wyckoff_weights import load_network
 from mlcalc.generators.training import read_generator_settings
-from mlcalc.generators.wyckoff import SHIPPED
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "wyckoff.yaml")
-    parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument("--weights", type=Path, default=find_weights("wyckoff"))
     parser.add_argument("--max-atoms", type=int, default=20, help="in the cell as it is in the file")
     parser.add_argument("--count", type=int, help="so many of them, drawn at random; all if not given")
     parser.add_argument("--seed", type=int, default=0)

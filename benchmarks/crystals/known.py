@@ -11,15 +11,15 @@ from pathlib import Path
 from mlcalc.crystals import fingerprint
 from mlcalc.crystals.io import read_crystals
 from mlcalc.generators._known import KnownFingerprints
+from mlcalc.generators._weights import find_weights
 from mlcalc.generators._wyckoff_weights import load_network, save_network
 from mlcalc.generators.training import read_generator_settings
-from mlcalc.generators.wyckoff import SHIPPED
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "wyckoff.yaml")
-    parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument("--weights", type=Path, default=find_weights("wyckoff"))
     arguments = parser.parse_args()
     loaded = load_network(arguments.weights)
     _, settings = read_generator_settings(arguments.config)

@@ -128,7 +128,7 @@ def register(app: typer.Typer) -> None:
                 raise WorkflowError(f"{name}: the only word behind a generator's name is free, e.g. {kind}:free")
             made = make_generator(kind, **options.get(kind, {}))
             title = f"{kind}, free" if choice else kind
-            hashes[title] = str(getattr(made, "model_hash", "no model"))
+            hashes[title] = made.model_hash or "no model"
             drawn_with[title] = made.options()
             sources[title] = Free(_draw(made)) if choice else _draw(made)
         for path in candidates or []:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from mlcalc.crystals import pictures
+from mlcalc.discovery.hull import Phase
 from mlcalc.discovery.report import image
 from mlcalc.figures import palette_png
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 # Rows of the picture: references on the hull, and crystals that were found. Larger crystals have no readable pixels.
 _REFERENCES, _FOUND, _LARGEST = 2, 3, 20
-_ON_HULL = 1e-9  # eV per atom
 
 
 def gallery(result: CampaignResult) -> Markup | None:
@@ -34,12 +34,8 @@ def gallery(result: CampaignResult) -> Markup | None:
     rows = _held([(f"rank {c.rank}", c.atoms) for c in found], _FOUND)
     if not rows:
         return None
-    hull = result.references.hull()
-    stable = []
-    for phase in result.references.phases:
-        above = hull.energy_above_hull(phase.formula, phase.enthalpy_ev_per_atom, hull.scale)
-        if above is not None and above <= _ON_HULL:
-            stable.append(phase)
+    on_hull = set(result.references.hull().stable())
+    stable = [p for p in result.references.phases if Phase(p.name, p.formula, p.enthalpy_ev_per_atom) in on_hull]
     stable.sort(key=lambda phase: -len(set(phase.atoms.numbers.tolist())))
     real = _held([("reference", phase.atoms) for phase in stable], _REFERENCES)
     titled = [

@@ -43,6 +43,8 @@ class ImageGenerator(Generator):
         attempts: crystals drawn for one candidate before giving up.
     """
 
+    option_names = ("min_distance", "symprec", "attempts")
+
     def __init__(self, min_distance: float, symprec: float, attempts: int) -> None:
         if min_distance < 0 or symprec < 0 or attempts < 1:
             raise GeneratorError(
@@ -60,10 +62,6 @@ class ImageGenerator(Generator):
     @abstractmethod
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
-
-    def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn; see ``Generator``."""
-        return {"min_distance": self.min_distance, "symprec": self.symprec, "attempts": self.attempts}
 
     @abstractmethod
     def _drawer(self, constraints: Constraints) -> Any:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from math import gcd, isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from mlcalc.errors import GeneratorError
+from mlcalc.records import jsonable
 
 #: Labels as data files name them, of the targets that have a field of their own in ``Constraints``.
 LABELS = {
@@ -195,10 +196,17 @@ class Generator(ABC):
     """Something that proposes crystals."""
 
     name: str
+    #: Attributes that change what is drawn, beside model, constraints and seed.
+    option_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def model_hash(self) -> str | None:
+        """Hash of the model, None without one."""
+        return None
 
     def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn beside model, constraints and seed; JSON-ready."""
-        return {}
+        """Return the values of ``option_names``, JSON-ready."""
+        return {name: jsonable(getattr(self, name)) for name in self.option_names}
 
     @abstractmethod
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:

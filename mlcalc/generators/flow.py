@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +48,7 @@ class FlowGenerator(Generator):
     """
 
     name = "flow"
+    option_names = ("steps", "slope", "min_distance", "guidance", "symprec", "attempts")
 
     def __init__(
         self,
@@ -82,17 +82,6 @@ class FlowGenerator(Generator):
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
         return self._loaded.model_hash
-
-    def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn; see ``Generator``."""
-        return {
-            "steps": self.steps,
-            "slope": self.slope,
-            "min_distance": self.min_distance,
-            "guidance": self.guidance,
-            "symprec": self.symprec,
-            "attempts": self.attempts,
-        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""

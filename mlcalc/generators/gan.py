@@ -25,9 +25,6 @@ from mlcalc.generators._image_sampling import Drawn, ImageGenerator, short_reaso
 from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import Constraints
 
-#: Weights that ship.
-SHIPPED = find_weights("gan")
-
 
 class GanGenerator(ImageGenerator):
     """Crystals from a trained generative adversarial network.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -42,6 +41,7 @@ class RandomGenerator(Generator):
     """
 
     name = "random"
+    option_names = ("min_distance", "volume_range", "geometries", "choices")
 
     def __init__(
         self,
@@ -54,15 +54,6 @@ class RandomGenerator(Generator):
         self.volume_range = volume_range
         self.geometries = geometries
         self.choices = choices
-
-    def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn; see ``Generator``."""
-        return {
-            "min_distance": self.min_distance,
-            "volume_range": list(self.volume_range),
-            "geometries": self.geometries,
-            "choices": self.choices,
-        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``."""

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -70,6 +69,7 @@ class SubstitutionGenerator(Generator):
     """
 
     name = "substitution"
+    option_names = ("charge_balance", "min_distance", "attempts")
 
     def __init__(
         self,
@@ -85,12 +85,13 @@ class SubstitutionGenerator(Generator):
             prototypes = _read(Path(prototypes))
         sources = aflow_sources() if prototypes is None else user_sources(prototypes)
         self._library = Library(sources, symprec)
-        self.model_hash = self._library.digest()
+        self._hash = self._library.digest()
         self.charge_balance, self.min_distance, self.attempts = charge_balance, min_distance, attempts
 
-    def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn; see ``Generator``. The tolerance is in ``model_hash``."""
-        return {"charge_balance": self.charge_balance, "min_distance": self.min_distance, "attempts": self.attempts}
+    @property
+    def model_hash(self) -> str:
+        """Hash of prototypes and tolerance."""
+        return self._hash
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``."""

@@ -30,9 +30,6 @@ from mlcalc.generators._vae_weights import LoadedVae, load_vae
 from mlcalc.generators._weights import find_weights, stamped
 from mlcalc.generators.base import Candidate, Constraints, Provenance
 
-#: Weights that ship.
-SHIPPED = find_weights("vae")
-
 
 class VaeGenerator(ImageGenerator):
     """Crystals from a trained variational autoencoder.

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +31,6 @@ from mlcalc.generators._wyckoff_sampling import Drawn, Sampler
 from mlcalc.generators._wyckoff_weights import LoadedNetwork, load_network
 from mlcalc.generators.base import Candidate, Constraints, Generator, Provenance
 
-#: Weights that ship.
-SHIPPED = find_weights("wyckoff")
 _TARGETS = ("formation_energy_ev_per_atom", "energy_above_hull_ev_per_atom", "band_gap_ev")
 
 
@@ -64,6 +61,15 @@ class WyckoffGenerator(Generator):
     """
 
     name = "wyckoff"
+    option_names = (
+        "min_distance",
+        "guidance",
+        "attempts",
+        "temperature",
+        "geometry_temperature",
+        "energy_above_hull",
+        "known",
+    )
 
     def __init__(
         self,
@@ -95,18 +101,6 @@ class WyckoffGenerator(Generator):
     def model_hash(self) -> str:
         """Hash of architecture and weights."""
         return self._loaded.model_hash
-
-    def options(self) -> dict[str, Any]:
-        """Return whatever changes what is drawn; see ``Generator``."""
-        return {
-            "min_distance": self.min_distance,
-            "guidance": self.guidance,
-            "attempts": self.attempts,
-            "temperature": self.temperature,
-            "geometry_temperature": self.geometry_temperature,
-            "energy_above_hull": self.energy_above_hull,
-            "known": self.known,
-        }
 
     def sample(self, n: int, constraints: Constraints, seed: int) -> Iterator[Candidate]:
         """Yield ``n`` candidates; see ``Generator.sample``. They are drawn in blocks of 64."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 
-from mlcalc.generators.wyckoff import SHIPPED
+from mlcalc.generators._weights import find_weights
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "crystals"
 
@@ -56,7 +56,7 @@ def test_figures_of_a_generator_and_its_card(known: Path, tmp_path: Path) -> Non
     assert figures["new_fingerprint_percent"] < 100  # rock salt is among what it proposes
     run("card.py", "--figures", str(figures_file), "--out", str(tmp_path / "card.md"))
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
-    shipped = SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
+    shipped = find_weights("wyckoff").with_suffix(".md").read_text(encoding="utf-8")
     assert card.split("## What it draws")[0] == shipped.split("## What it draws")[0]
 
 

@@ -203,7 +203,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelFileError, match="is damaged"):
         StabilityModel.load(tmp_path / "broken.safetensors")
-    from mlcalc.generators.wyckoff import SHIPPED as GENERATOR
+    from mlcalc.generators._weights import find_weights
 
     with pytest.raises(ModelFileError, match="holds no weights of the generator `stability`"):
-        StabilityModel.load(GENERATOR)
+        StabilityModel.load(find_weights("wyckoff"))

@@ -21,8 +21,10 @@ from mlcalc.generators._gan_training import GanTrainer
 from mlcalc.generators._gan_weights import load_gan, save_gan
 from mlcalc.generators._image_conditions import Conditions
 from mlcalc.generators._precision_recall import features, precision_and_recall
-from mlcalc.generators.gan import SHIPPED
+from mlcalc.generators._weights import find_weights
 from mlcalc.generators.training import generator_settings, make_trainer
+
+SHIPPED = find_weights("gan")
 
 TOLD = Conditions(("Sr", "Ti", "O"), ("gap",), (0.0,), (1.0,), (0.0,), (1.0,))
 SMALL = GanSettings(width=8, blocks=1, noise=4)

@@ -31,9 +31,11 @@ from mlcalc.generators._vae_network import (
     reconstruction,
 )
 from mlcalc.generators._vae_weights import load_vae
-from mlcalc.generators._weights import read_weights, save_weights
+from mlcalc.generators._weights import find_weights, read_weights, save_weights
 from mlcalc.generators.training import generator_settings, make_trainer
-from mlcalc.generators.vae import SHIPPED, VaeGenerator
+from mlcalc.generators.vae import VaeGenerator
+
+SHIPPED = find_weights("vae")
 
 
 def test_reconstruction_is_the_log_density() -> None:

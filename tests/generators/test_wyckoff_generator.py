@@ -17,8 +17,11 @@ from mlcalc.crystals.io import read_crystals
 from mlcalc.errors import GeneratorError
 from mlcalc.generators import Candidate, Constraints, make_generator, read_candidates, write_candidates
 from mlcalc.generators._known import KnownFingerprints
+from mlcalc.generators._weights import find_weights
 from mlcalc.generators._wyckoff_weights import load_network
-from mlcalc.generators.wyckoff import SHIPPED, WyckoffGenerator
+from mlcalc.generators.wyckoff import WyckoffGenerator
+
+SHIPPED = find_weights("wyckoff")
 
 
 def sample(n: int, seed: int = 0, options: dict | None = None, **constraints: object) -> list[Candidate]:
