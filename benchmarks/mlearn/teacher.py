@@ -1,9 +1,10 @@
-"""Structures of one element labelled by SevenNet-0, from which the networks of mlearn start before they see DFT.
+"""Structures of one element labelled by a SevenNet, from which the networks of mlearn start before they see DFT.
 
     python benchmarks/mlearn/teacher.py Si --out teacher-Si.xyz
 
 Strained and shaken crystals, vacancies, other lattices, slabs of random orientation, and molecular dynamics with the
-teacher itself from cold to molten. None of them is taken from the mlearn collection. The same seed gives the same file.
+teacher itself from cold to molten; with ``--relaxed N``, N slabs more that the teacher anneals and relaxes. None of
+them is taken from the mlearn collection. The same seed gives the same file.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.optimize import FIRE
 from published import PUBLISHED
 
 from mlcalc.calculators import MLCalculator
 
-TEACHER = "sevennet-0"
 LARGEST_FORCE = 10.0  # eV/Å
 MELTING_K = {"Ni": 1728, "Li": 454, "Mo": 2896, "Si": 1687}
 # Atoms per cube of the edge a, by structure, for the volume that other lattices start from.
@@ -90,6 +91,31 @@ def still(element: str, count: int, random: np.random.Generator) -> Iterator[tup
                 yield "surface", shaken(made, random, 0.06 * spacing)
 
 
+def relaxing(
+    element: str, teacher: MLCalculator, count: int, random: np.random.Generator
+) -> Iterator[tuple[str, Atoms]]:
+    """Yield slabs after a little hot dynamics and on their way from there to a relaxed surface."""
+    while count:
+        if (atoms := slab(element, random, 40)) is None:
+            continue
+        count -= 1
+        if len(atoms) <= 20 and random.random() < 0.5:  # room for reconstructions
+            first, second, _ = atoms.cell.lengths()
+            atoms = atoms.repeat((1, 2, 1) if first > second else (2, 1, 1))
+        strained(atoms, random, 0.01)
+        shaken(atoms, random, 0.1)
+        atoms.calc = teacher
+        temperature = MELTING_K[element]
+        MaxwellBoltzmannDistribution(atoms, temperature_K=1.2 * temperature, rng=random)
+        Langevin(atoms, 2 * units.fs, temperature_K=0.6 * temperature, friction=0.02 / units.fs, rng=random).run(40)
+        yield "surface", atoms.copy()
+        relaxation = FIRE(atoms, logfile=None)
+        for _ in relaxation.irun(fmax=0.05, steps=60):
+            if relaxation.nsteps == 12:
+                yield "surface", atoms.copy()
+        yield "surface", atoms.copy()
+
+
 def dynamics(
     element: str, teacher: MLCalculator, steps: int, random: np.random.Generator
 ) -> Iterator[tuple[str, Atoms]]:
@@ -115,14 +141,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("element", choices=list(PUBLISHED))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--teacher", default="sevennet-0", help="potential that labels (default: %(default)s)")
     parser.add_argument("--count", type=int, default=80, help="of each kind (default: %(default)s)")
+    parser.add_argument("--relaxed", type=int, default=0, help="slabs that are relaxed (default: none)")
     parser.add_argument("--steps", type=int, default=160, help="of each of 15 runs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
-    teacher = MLCalculator(TEACHER, dtype="float32")
+    teacher = MLCalculator(arguments.teacher, dtype="float32")
     frames, dropped = [], 0
     made = [*still(arguments.element, arguments.count, random)]
+    made += relaxing(arguments.element, teacher, arguments.relaxed, random)
     for group, atoms in [*made, *dynamics(arguments.element, teacher, arguments.steps, random)]:
         labelled = atoms.copy()
         labelled.calc = teacher

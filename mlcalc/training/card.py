@@ -64,7 +64,7 @@ def model_card(
     info = potential.info
     effort = (
         f"{training['epochs']} epochs, {training['seconds'] / 60:.1f} min on {training['threads']} CPU thread(s), "
-        f"best epoch {training['best_epoch']}, torch {training['torch']}"
+        f"weights of epoch {training['best_epoch'] + 1}, torch {training['torch']}"
     )
     weights = sum(p.numel() for p in potential.parameters())
     held_out = (
@@ -72,6 +72,7 @@ def model_card(
         if settings.data.validation
         else "Held out in blocks of at most four consecutive frames of a trajectory, spread evenly over each group."
     )
+    chosen = " The best epoch was chosen on these." if settings.optimizer.keep == "best" else ""
     test = ""
     if "test" in metrics:
         test = f"""## Errors on the test set
@@ -100,7 +101,7 @@ Command: `mlcalc train config.yaml`, with the `config.yaml` beside this card.
 
 {test}## Errors on the validation set
 
-{held_out} The best epoch was chosen on these.
+{held_out}{chosen}
 
 {error_table(metrics["validation"])}
 

@@ -28,7 +28,7 @@ class TrainingResult:
     """What a finished run leaves behind.
 
     Attributes:
-        potential: the trained potential (best epoch's averaged weights).
+        potential: the trained potential (averaged weights of the epoch that ``optimizer.keep`` chose).
         folder: holds ``NAME.safetensors``, ``NAME.pt``, ``config.yaml``, ``log.csv``, ``metrics.json``, ``card.md``,
             ``parity.png``, ``learning.png``, ``grade.png`` and ``checkpoint.pt``.
         metrics: errors on training, validation and test sets (if there is one), see ``metrics.errors_by_group``.

@@ -93,7 +93,10 @@ class OptimizerSettings:
         epochs: passes over the training set.
         ema: decay per step of the moving average that is validated and shipped.
         gradient_clip: largest norm of the gradient.
-        patience: epochs without improvement of the validation loss after which training stops early.
+        keep: ``"best"``, the average of the epoch with the lowest validation loss, or ``"last"``, that of the last
+            epoch; for a validation set so small that one frame decides which epoch is best.
+        patience: epochs without improvement of the validation loss after which training stops early (not with
+            ``keep: last``).
     """
 
     learning_rate: float = 0.005
@@ -103,6 +106,7 @@ class OptimizerSettings:
     epochs: int = 80
     ema: float = 0.998
     gradient_clip: float = 10.0
+    keep: str = "best"
     patience: int = 60
 
 
@@ -166,6 +170,8 @@ def settings_from_dict(values: dict[str, Any]) -> TrainingSettings:
         raise TrainingError("data.folds must be 0 or at least 2, and data.fold lie between 0 and data.folds - 1")
     if settings.optimizer.epochs < 1 or settings.optimizer.batch_size < 1:
         raise TrainingError("optimizer.epochs and optimizer.batch_size must be at least 1")
+    if settings.optimizer.keep not in ("best", "last"):
+        raise TrainingError(f"optimizer.keep must be best or last, not {settings.optimizer.keep!r}")
     return settings
 
 

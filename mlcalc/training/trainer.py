@@ -227,7 +227,7 @@ class Trainer:
         return squares, float(np.dot(squares.means(), [end.energy, end.forces, end.stress]))
 
     def run(self, stop_after: int | None = None) -> NeuralPotential:
-        """Train until the last epoch or early stop, resuming from the folder's checkpoint, and return the best weights.
+        """Train until the last epoch or early stop, resuming from the folder's checkpoint, and return the kept weights.
 
         Args:
             stop_after: leave after this many epochs of this call (the checkpoint is kept), for tests and schedulers.
@@ -245,7 +245,7 @@ class Trainer:
             start = time.monotonic()
             train = self._train_epoch().means()
             squares, score = self._validate()
-            if score < self.best_loss:
+            if score < self.best_loss or o.keep == "last":
                 self.best_loss, self.best_epoch = score, self.epoch
                 self.best = {k: v.clone() for k, v in self.ema.items()}
             rmse = np.sqrt(squares.means())
@@ -292,6 +292,8 @@ class Trainer:
             values["model"]["start"] = self.potential.info.provenance["start_weights"]
         else:  # settings of before there was one
             values["model"].pop("start")
+        if values["optimizer"]["keep"] == "best":  # likewise
+            values["optimizer"].pop("keep")
         return json.dumps({**values, "frames": digest.hexdigest()}, sort_keys=True)
 
     def _save(self) -> None:

@@ -178,6 +178,26 @@ def test_stops_early(values, tmp_path):
     assert trainer.epoch == 2
 
 
+def test_keep_last_takes_the_last_epoch(values, tmp_path):
+    """Whatever the validation loss says, and without stopping early; the same run keeping the best keeps another."""
+    options = {"learning_rate": 0.01, "epochs": 4, "patience": 1}
+    last = Trainer(settings(values, tmp_path / "last", optimizer={**options, "keep": "last"}))
+    last.best_loss = 0.0  # nothing to come is better
+    last.run()
+    assert (last.epoch, last.best_epoch) == (4, 3)
+    assert all(torch.equal(last.best[name], last.ema[name]) for name in last.ema)
+    best = Trainer(settings(values, tmp_path / "best", optimizer={**options, "keep": "best"}))
+    best.best_loss, best.best_epoch = 0.0, 0
+    kept = best.run()
+    assert best.epoch == 2
+    assert not torch.equal(weights(kept), weights(last.potential))
+
+
+def test_keep_is_best_or_last(values, tmp_path):
+    with pytest.raises(TrainingError, match=r"optimizer\.keep must be best or last, not 'first'"):
+        settings(values, tmp_path, optimizer={"keep": "first"})
+
+
 def test_stress_offset_is_found(emt_file, values, tmp_path):
     """Labels shifted by a constant isotropic stress: the offset is fitted, and forces do not suffer."""
     import ase.io
