@@ -4,10 +4,10 @@ python benchmarks/crystals/design.py perov --target "heat_all<0.5" --keep design
 python benchmarks/crystals/design_relaxed.py perov designed/heat_all_0.5.extxyz --data $MLCALC_DATA/crystals
 
 The folder is that of perov_split.py. Crystals are relaxed, cell and positions, and their energies above the hull of
-published formation energies are taken: metastable is what lies at most 0.1 eV/atom above it. Where the hull holds no
-compound of exactly a crystal's elements this flatters, so that those where it does are counted apart (``covered``). The
-labels ``heat_all`` are heats against the competing phases by other DFT settings; how well both agree on crystals of the
-part ``held_out`` is printed. What does not relax is not metastable.
+published formation energies are taken: metastable is what lies at most 0.1 eV/atom above it, stable what does not lie
+above it. Where the hull holds no compound of exactly a crystal's elements this flatters, so that those where it does
+are counted apart (``covered``). The labels ``heat_all`` are heats against the competing phases by other DFT settings;
+how well both agree on crystals of the part ``held_out`` is printed. What does not relax is neither.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mlcalc.workflows import relax_many
 
 RESAMPLES = 1000
 LABEL = "heat_all"
-METASTABLE = 0.1  # eV per atom
+HIGHEST = {"metastable": 0.1, "stable": 0.0}  # eV per atom above the hull
 
 
 def some(crystals: Sequence[LabelledCrystal], n: int, seed: int) -> list[LabelledCrystal]:
@@ -95,13 +95,16 @@ def main() -> None:
         print(f"\n{what}: {found.converged} of {len(found.above)} relaxed, {found.same} the same after it")
         for name, where in (("all", np.ones(len(found.above), bool)), ("covered", found.covered)):
             above = found.above[where]
-            hits = (above <= METASTABLE).tolist()  # NaN is not
-            rows[name] = {"n": len(hits), "median_above_hull_ev_per_atom": float(np.nanmedian(above))}
-            one = share(hits, list(range(len(hits))), RESAMPLES, arguments.seed)
-            rows[name]["metastable"] = one.to_dict()
-            ends = f"[{100 * one.low:.1f}, {100 * one.high:.1f}]"
-            height = rows[name]["median_above_hull_ev_per_atom"]
-            print(f"  {name}, {len(hits)}: metastable {100 * one.value:.1f} % {ends}, median {height:.3f} eV/atom")
+            height = float(np.nanmedian(above))
+            rows[name] = {"n": len(above), "median_above_hull_ev_per_atom": height}
+            texts = []
+            for kind, highest in HIGHEST.items():
+                one = share(
+                    (above <= highest).tolist(), list(range(len(above))), RESAMPLES, arguments.seed
+                )  # NaN is not
+                rows[name][kind] = one.to_dict()
+                texts.append(f"{kind} {100 * one.value:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]")
+            print(f"  {name}, {len(above)}: {', '.join(texts)}, median {height:.3f} eV/atom")
         return rows
 
     known_ones = relaxed([c.atoms for c in tested], calculator, hull)

@@ -14,7 +14,7 @@ _TAKERS = {
     "weights": ("flow", "gan", "vae", "wyckoff"),
     "guidance": ("flow", "wyckoff"),
     "steps": ("flow",),
-    "temperature": ("wyckoff",),
+    "temperature": ("flow", "wyckoff"),
     "geometry_temperature": ("wyckoff",),
     "known": ("wyckoff",),
     "prototypes": ("substitution",),
@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         steps: Annotated[Optional[int], typer.Option(help="Steps from noise to crystal (flow).", min=1)] = None,
         temperature: Annotated[
-            Optional[float], typer.Option(help="Of elements and positions; below 1: likely ones more often (wyckoff).")
+            Optional[float],
+            typer.Option(help="Of elements (flow, wyckoff) and positions (wyckoff); below 1: likely ones more often."),
         ] = None,
         geometry_temperature: Annotated[
             Optional[float], typer.Option(help="Of lattice and coordinates (wyckoff).")

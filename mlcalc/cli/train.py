@@ -58,8 +58,8 @@ def register(app: typer.Typer) -> None:
         overall = result.metrics["validation"]["overall"]
         console.print(
             f"validation RMSE {overall['energy_rmse_mev_per_atom']:.2f} meV/atom, "
-            f"{overall['forces_rmse_ev_per_ang']:.4f} eV/Å (weights of epoch {result.best_epoch + 1}); card and pictures "
-            f"in {result.folder}",
+            f"{overall['forces_rmse_ev_per_ang']:.4f} eV/Å (weights of epoch {result.best_epoch + 1}); card and "
+            f"pictures in {result.folder}",
             highlight=False,
         )
 

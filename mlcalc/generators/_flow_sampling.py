@@ -46,15 +46,21 @@ class CompositionSampler:
         scales: knows how many atoms crystals have.
         elements: symbols.
         constraints: to be met by all crystals.
+        temperature: below 1 what is likely becomes likelier.
 
     Raises:
         GeneratorError: an element is unknown, or nothing fits the range of atoms.
     """
 
     def __init__(
-        self, network: CompositionNetwork, scales: Scales, elements: Sequence[str], constraints: Constraints
+        self,
+        network: CompositionNetwork,
+        scales: Scales,
+        elements: Sequence[str],
+        constraints: Constraints,
+        temperature: float = 1.0,
     ) -> None:
-        self.network, self.elements = network, elements
+        self.network, self.elements, self.temperature = network, elements, temperature
         unknown = [e for e in constraints.species() if e not in elements]
         if unknown:
             raise GeneratorError(f"{unknown[0]} is none of the elements the model knows: {' '.join(sorted(elements))}")
@@ -103,7 +109,7 @@ class CompositionSampler:
             if without is not None:
                 plain = self.network(so_far, n, without[going])
                 logits = plain + guidance * (logits - plain)
-            logits = logits.masked_fill(~torch.from_numpy(self.allowed), -torch.inf)
+            logits = (logits / self.temperature).masked_fill(~torch.from_numpy(self.allowed), -torch.inf)
             sums = logits.double().softmax(dim=1).cumsum(dim=1).numpy()
             for row, k in enumerate(going.tolist()):
                 at = int(np.searchsorted(sums[row], rngs[k].random() * sums[row, -1], side="right"))

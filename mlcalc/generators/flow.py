@@ -43,12 +43,13 @@ class FlowGenerator(Generator):
         min_distance: smallest allowed distance in units of the sum of covalent radii, self images included.
         guidance: classifier-free guidance of the targets: 1 follows the network that is told them, more exaggerates
             what they change.
+        temperature: of elements: below 1 what is likely comes more often, above 1 less.
         symprec: crystals are moved onto the symmetry that they have within this distance, Å; 0 leaves them as drawn.
         attempts: crystals drawn for one candidate before giving up.
     """
 
     name = "flow"
-    option_names = ("steps", "slope", "min_distance", "guidance", "symprec", "attempts")
+    option_names = ("steps", "slope", "min_distance", "guidance", "temperature", "symprec", "attempts")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class FlowGenerator(Generator):
         slope: float = 10.0,
         min_distance: float = 0.6,
         guidance: float = 1.0,
+        temperature: float = 1.0,
         symprec: float = 0.1,
         attempts: int = 50,
     ):
@@ -64,8 +66,10 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"steps ({steps}) and attempts ({attempts}) must be at least 1")
         if min(slope, guidance, symprec) < 0:
             raise GeneratorError(f"slope ({slope}), guidance ({guidance}) and symprec ({symprec}) must not be negative")
+        if not 0.0 < temperature < float("inf"):
+            raise GeneratorError(f"temperature must be a positive number, not {temperature}")
         self._loaded = _load(*stamped(find_weights(self.name, weights)))
-        self.steps, self.slope, self.guidance = steps, slope, guidance
+        self.steps, self.slope, self.guidance, self.temperature = steps, slope, guidance, temperature
         self.min_distance, self.symprec, self.attempts = min_distance, symprec, attempts
 
     @property
@@ -93,7 +97,9 @@ class FlowGenerator(Generator):
             raise GeneratorError(f"these weights know nothing of {', '.join(unknown)}; they have learnt {known}")
         networks = self._loaded.networks
         guidance = self.guidance if targets else 1.0
-        composition = CompositionSampler(networks.composition, networks.scales, self.elements, constraints)
+        composition = CompositionSampler(
+            networks.composition, networks.scales, self.elements, constraints, self.temperature
+        )
         schedule = Schedule(self.steps, self.slope, guidance)
         geometry = GeometrySampler(networks.geometry, networks.scales, schedule, constraints.volume_per_atom)
         return in_blocks(

@@ -94,6 +94,16 @@ def test_it_learns_salts(learnt: FlowTrainer) -> None:
     assert told < 30  # guidance 0 follows the network that is not told
 
 
+def test_cold_elements_are_the_likeliest(learnt: FlowTrainer) -> None:
+    """The colder, the fewer compositions; at no temperature to speak of, one for a size."""
+
+    def compositions(temperature: float) -> set[str]:
+        return {str(c.atoms.symbols) for c in sample(learnt, 64, options={"temperature": temperature}, n_atoms=(2, 2))}
+
+    assert len(compositions(1e-6)) == 1
+    assert len(compositions(1e-6)) < len(compositions(1.0)) <= len(compositions(5.0))
+
+
 def test_every_constraint_holds(learnt: FlowTrainer) -> None:
     for c in sample(learnt, 32, formula="MgF2", n_atoms=(3, 7), volume_per_atom=(12.0, 12.5)):
         count = c.atoms.symbols.formula.count()
@@ -212,7 +222,13 @@ def test_impossible_wishes_fail_before_the_first(learnt: FlowTrainer, constraint
 
 
 def test_options_and_files_that_cannot_be(learnt: FlowTrainer, data: Path, tmp_path: Path) -> None:
-    for options, message in (({"steps": 0}, "steps"), ({"guidance": -1.0}, "guidance"), ({"attempts": 0}, "attempts")):
+    for options, message in (
+        ({"steps": 0}, "steps"),
+        ({"guidance": -1.0}, "guidance"),
+        ({"attempts": 0}, "attempts"),
+        ({"temperature": 0.0}, "temperature must be a positive number"),
+        ({"temperature": float("nan")}, "temperature must be a positive number"),
+    ):
         with pytest.raises(GeneratorError, match=message):
             make_generator("flow", weights=learnt.weights_file, **options)
     with pytest.raises(ModelFileError, match="no weights file"):

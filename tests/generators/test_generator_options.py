@@ -14,7 +14,15 @@ from mlcalc.generators.design import Designer, DesignSettings
 
 # None of them the default.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "flow": {"steps": 3, "slope": 8.0, "min_distance": 0.3, "guidance": 1.5, "symprec": 0.05, "attempts": 40},
+    "flow": {
+        "steps": 3,
+        "slope": 8.0,
+        "min_distance": 0.3,
+        "guidance": 1.5,
+        "temperature": 0.9,
+        "symprec": 0.05,
+        "attempts": 40,
+    },
     "gan": {"min_distance": 0.5, "symprec": 0.05, "attempts": 70},
     "random": {"min_distance": 0.8, "volume_range": [1.5, 3.5], "geometries": 30, "choices": 40},
     "substitution": {"charge_balance": False, "min_distance": 0.6, "attempts": 150},
