@@ -1,8 +1,9 @@
-"""Write the card of ``mlearn`` from finished training runs, or print the properties of any weights file.
+r"""Write the card of ``mlearn`` from finished training runs, or print the properties of any weights file.
 
 The card::
 
-    python benchmarks/mlearn/card.py RUN... --cv cv-Si.json ... --speed speed-Si.json --drift drift-Si.json
+    python benchmarks/mlearn/card.py RUN... --cv cv-Si.json ... --snap snap/*.json --speed speed-Si.json \
+        --drift drift-Si.json
 
 with RUN the folders ``mlcalc train`` left behind. Properties alone, for any potential of one of the four elements::
 
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--cv", nargs="+", type=Path, default=[], help="JSON files of cross_validate.py")
     parser.add_argument("--speed", nargs="+", type=Path, default=[], help="JSON files of benchmarks/speed/step.py")
     parser.add_argument("--drift", nargs="+", type=Path, default=[], help="JSON files of benchmarks/drift/nve.py")
+    parser.add_argument("--snap", nargs="+", type=Path, default=[], help="JSON files of snap_errors.py")
     parser.add_argument("--properties", type=Path, help="JSON file that keeps computed properties")
     parser.add_argument("--out", type=Path, default=CARD, help="the card")
     args = parser.parse_args()
@@ -127,9 +129,11 @@ def main() -> None:
     cross_validation = {found["element"]: found for found in (json.loads(path.read_text()) for path in args.cv)}
     members = [member(run, weights, cross_validation, args.properties) for run in args.runs]
     members.sort(key=lambda m: ORDER.index(m.element))
-    speed, drift = ([json.loads(path.read_text()) for path in paths] for paths in (args.speed, args.drift))
+    speed, drift, linear = (
+        [json.loads(path.read_text()) for path in paths] for paths in (args.speed, args.drift, args.snap)
+    )
     grades = {m.element: m.metrics["validation"]["grade"] for m in members if m.metrics["validation"].get("grade")}
-    write_atomic(args.out, card(members, speed, drift, grades))
+    write_atomic(args.out, card(members, speed, drift, grades, linear))
     print(f"wrote {args.out}")
 
 
