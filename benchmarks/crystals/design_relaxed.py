@@ -6,8 +6,9 @@ python benchmarks/crystals/design_relaxed.py perov designed/heat_all_0.5.extxyz 
 The folder is that of perov_split.py. Crystals are relaxed, cell and positions, and their energies above the hull of
 published formation energies are taken: metastable is what lies at most 0.1 eV/atom above it, stable what does not lie
 above it. Where the hull holds no compound of exactly a crystal's elements this flatters, so that those where it does
-are counted apart (``covered``). The labels ``heat_all`` are heats against the competing phases by other DFT settings;
-how well both agree on crystals of the part ``held_out`` is printed. What does not relax is neither.
+are counted apart (``covered``), beside all crystals of the parts ``held_out`` and ``judge`` of which this is true. The
+labels ``heat_all`` are heats against the competing phases by other DFT settings; how well both agree on crystals of the
+part ``held_out`` is printed. What does not relax is neither.
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ def main() -> None:
         found = float(spearmanr(known_ones.above[where], labels[where]).statistic)
         results["held out"][name]["rank_correlation"] = found
         print(f"  {name}: rank correlation with {LABEL} {found:.2f}, {where.sum()} crystals")
+    unseen = [c.atoms for part in ("held_out", "judge") for c in read_crystals(arguments.folder / f"{part}.jsonl.gz")]
+    covered = [atoms for atoms in unseen if hull.covers(atoms)]
+    results["covered"] = judged("held out and judge, covered", relaxed(covered, calculator, hull))
     for path in arguments.designed:
         candidates = list(read_candidates(path))[: arguments.n]
         results[path.stem] = judged(path.stem, relaxed([c.atoms for c in candidates], calculator, hull))

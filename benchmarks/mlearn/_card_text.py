@@ -129,9 +129,9 @@ def _same_frames(members: list[Member], linear: list[dict[str, Any]]) -> str:
     for name in names:
         head += [name, "slabs", "energy, here / published", "cutoff, energies weigh"]
     return f"""**Two of them on the same frames.** SNAP (2Jmax 8) and qSNAP (2Jmax 6) are linear, and were fitted again
-in the same folds (`benchmarks/mlearn/snap_errors.py`), with the cutoff and the weight of the energies, out of 15 pairs, that
-make the product of both errors on the very frames taken out smallest: what such a fit can be made to look like. How its
-energy error compares with the published one says how these frames compare with the official test set:
+in the same folds (`benchmarks/mlearn/snap_errors.py`), with the cutoff and the weight of the energies, out of 15 pairs,
+that make the product of both errors on the very frames taken out smallest: what such a fit can be made to look like.
+How its energy error compares with the published one says how these frames compare with the official test set:
 
 {table(head, rows)}
 
