@@ -239,7 +239,7 @@ class Trainer:
         if not config.exists():  # it may be the user's own, or that of the run being resumed
             write_atomic(config, yaml.safe_dump(self.settings.to_dict(), sort_keys=False))
         first = self.epoch
-        while self.epoch < o.epochs and self.epoch - max(self.best_epoch, 0) <= o.patience:
+        while not self.finished:
             if stop_after is not None and self.epoch - first >= stop_after:
                 break
             start = time.monotonic()
@@ -273,7 +273,8 @@ class Trainer:
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         o = self.settings.optimizer
-        return self.epoch >= o.epochs or self.epoch - max(self.best_epoch, 0) > o.patience
+        stale = o.keep == "best" and self.epoch - max(self.best_epoch, 0) > o.patience
+        return stale or self.epoch >= o.epochs
 
     def _fingerprint(self) -> str:
         """Everything the weights depend on: settings, and the data's content."""
