@@ -116,18 +116,16 @@ def _same_frames(members: list[Member], linear: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(found["potential"] for found in linear))
     rows = []
     for m in members:
-        cells = [_pair(m.cross_validation["overall"])]
+        errors, ratios = [m.cross_validation], []
         for name in names:
             (found,) = [x for x in linear if (x["element"], x["potential"]) == (m.element, name)]
-            overall = found["overall"]
-            ratio = overall["energy_rmse_mev_per_atom"] / PUBLISHED[m.element].errors[name][0]
-            slabs = found["groups"]["Surface"]["energy_rmse_mev_per_atom"]
-            settings = f"{found['cutoff_ang']:g} Å, {found['energy_weight']:g}"
-            cells += [_pair(overall), f"{slabs:.1f}", f"{ratio:.2f}", settings]
-        rows.append([m.element, *cells])
-    head = ["", "mlearn"]
-    for name in names:
-        head += [name, "slabs", "energy, here / published", "cutoff, energies weigh"]
+            errors.append(found)
+            here = found["overall"]["energy_rmse_mev_per_atom"]
+            ratios.append(f"{here / PUBLISHED[m.element].errors[name][0]:.2f}")
+        cells = [f"{_pair(x['overall'])} ({x['groups']['Surface']['energy_rmse_mev_per_atom']:.1f})" for x in errors]
+        rows.append([m.element, *cells, *ratios])
+    head = ["", *[f"{name} (energy of slabs)" for name in ("mlearn", *names)]]
+    head += [f"energy of {name}, here / published" for name in names]
     return f"""**Two of them on the same frames.** SNAP (2Jmax 8) and qSNAP (2Jmax 6) are linear, and were fitted again
 in the same folds (`benchmarks/mlearn/snap_errors.py`), with the cutoff and the weight of the energies, out of 15 pairs,
 that make the product of both errors on the very frames taken out smallest: what such a fit can be made to look like.
