@@ -8,8 +8,9 @@ published formation energies are taken: metastable is what lies at most 0.1 eV/a
 above it, and the lowest tenth what lies lower than nine tenths of the known crystals do. Where the hull holds no
 compound of exactly a crystal's elements this flatters, so that those where it does are counted apart (``covered``),
 beside all crystals of the parts ``held_out`` and ``judge`` of which this is true. The labels ``heat_all`` are heats
-against the competing phases by other DFT settings; how well both agree on crystals of the part ``held_out`` is printed.
-What does not relax is none of it.
+against the competing phases by other DFT settings; how well both agree on crystals of the part ``held_out`` is printed,
+and what the potential says of known crystals that are in range by their labels: a perfect design would do as well as
+they do. What does not relax is none of it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mlcalc.workflows import relax_many
 
 RESAMPLES = 1000
 LABEL = "heat_all"
+BELOW = (0.5, 0.2)  # labels of known crystals that lie where a design aims
 HIGHEST = {"metastable": 0.1, "stable": 0.0}  # eV per atom above the hull
 
 
@@ -53,22 +55,30 @@ class Relaxed:
 
     above: np.ndarray
     covered: np.ndarray
-    converged: int
-    same: int
+    converged: np.ndarray
+    same: np.ndarray
+
+    def part(self, where: np.ndarray) -> Relaxed:
+        """Return some of them."""
+        return Relaxed(self.above[where], self.covered[where], self.converged[where], self.same[where])
 
 
 def relaxed(crystals: Sequence[Atoms], calculator: Any, hull: JudgingHull) -> Relaxed:
-    """Relax and judge; ``same`` counts those that pymatgen's matcher takes for what they were."""
-    above, converged, same = [], 0, 0
-    for before, result in zip(crystals, relax_many(list(crystals), calculator, cell="full", fmax=0.05), strict=True):
+    """Relax and judge; ``same`` are those that pymatgen's matcher takes for what they were."""
+    above, converged, same = (
+        np.full(len(crystals), np.nan),
+        np.zeros(len(crystals), bool),
+        np.zeros(len(crystals), bool),
+    )
+    results = relax_many(list(crystals), calculator, cell="full", fmax=0.05)
+    for k, (before, result) in enumerate(zip(crystals, results, strict=True)):
         if result.error or not result.converged:
-            above.append(np.nan)
             continue
         height = hull(result.atoms, result.energy_ev)
-        above.append(np.nan if height is None else height)
-        converged += 1
-        same += match_error(result.atoms, before) is not None
-    return Relaxed(np.array(above), np.array([hull.covers(a) for a in crystals]), converged, same)
+        above[k] = np.nan if height is None else height
+        converged[k] = True
+        same[k] = match_error(result.atoms, before) is not None
+    return Relaxed(above, np.array([hull.covers(a) for a in crystals]), converged, same)
 
 
 def main() -> None:
@@ -92,16 +102,20 @@ def main() -> None:
     tested = some(read_crystals(arguments.folder / "held_out.jsonl.gz"), arguments.labelled, arguments.seed)
     labels = np.array([c.labels[LABEL] for c in tested])
 
-    unseen = [c.atoms for part in ("held_out", "judge") for c in read_crystals(arguments.folder / f"{part}.jsonl.gz")]
+    unseen = [c for part in ("held_out", "judge") for c in read_crystals(arguments.folder / f"{part}.jsonl.gz")]
+    there = [c for c in unseen if hull.covers(c.atoms)]
     known_ones = relaxed([c.atoms for c in tested], calculator, hull)
-    known_there = relaxed([atoms for atoms in unseen if hull.covers(atoms)], calculator, hull)
+    known_there = relaxed([c.atoms for c in there], calculator, hull)
     tenths = {name: float(np.nanpercentile(x.above, 10)) for name, x in (("all", known_ones), ("covered", known_there))}
 
     def judged(what: str, found: Relaxed) -> dict[str, Any]:
-        rows: dict[str, Any] = {"crystals": len(found.above), "converged": found.converged, "same": found.same}
-        print(f"\n{what}: {found.converged} of {len(found.above)} relaxed, {found.same} the same after it")
+        counts = {"crystals": len(found.above), "converged": int(found.converged.sum()), "same": int(found.same.sum())}
+        rows: dict[str, Any] = dict(counts)
+        print(f"\n{what}: {counts['converged']} of {len(found.above)} relaxed, {counts['same']} the same after it")
         for name, where in (("all", np.ones(len(found.above), bool)), ("covered", found.covered)):
             above = found.above[where]
+            if not len(above):
+                continue
             rows[name] = {"n": len(above), "above_hull_ev_per_atom": [round(float(x), 4) for x in above]}
             texts = []
             for kind, highest in {**HIGHEST, "lowest tenth": tenths[name]}.items():
@@ -121,6 +135,11 @@ def main() -> None:
         rank = float(spearmanr(known_ones.above[where], labels[where]).statistic)
         results["held out"][name]["rank_correlation"] = rank
         print(f"  {name}: rank correlation with {LABEL} {rank:.2f}, {where.sum()} crystals")
+    labels_there = np.array([c.labels[LABEL] for c in there])
+    for cut in BELOW:
+        for what, group, values in (("held out", known_ones, labels), ("covered", known_there, labels_there)):
+            name = f"{what}, {LABEL} below {cut}"
+            results[name] = judged(name, group.part(values < cut))
     for path in arguments.designed:
         candidates = list(read_candidates(path))[: arguments.n]
         results[path.stem] = judged(path.stem, relaxed([c.atoms for c in candidates], calculator, hull))
