@@ -565,4 +565,16 @@ FAULTS = (
         "tests/calculators/test_remote.py::test_other_elements_and_pbc_reach_the_other_side[False]",
         replace("mlcalc/calculators/remote.py", '"pbc": atoms.pbc.tolist()', '"pbc": [True, True, True]'),
     ),
+    Fault(
+        "epoch of the lowest validation loss kept where the last was asked for",
+        "tests/training/test_trainer.py::test_keep_last_takes_the_last_epoch",
+        replace(
+            "mlcalc/training/trainer.py", 'if score < self.best_loss or o.keep == "last":', "if score < self.best_loss:"
+        ),
+    ),
+    Fault(
+        "temperature of elements upside down",
+        "tests/generators/test_flow_generator.py::test_cold_elements_are_the_likeliest",
+        replace("mlcalc/generators/_flow_sampling.py", "logits / self.temperature", "logits * self.temperature"),
+    ),
 )
