@@ -190,8 +190,8 @@ FAULTS = (
         "tests/generators/test_flow_generator.py::test_every_constraint_holds",
         replace(
             "mlcalc/generators/_flow_sampling.py",
-            "logits = logits.masked_fill(~torch.from_numpy(self.allowed), -torch.inf)",
-            "pass",
+            ".masked_fill(~torch.from_numpy(self.allowed), -torch.inf)",
+            "",
         ),
     ),
     Fault(
