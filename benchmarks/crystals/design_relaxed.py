@@ -9,8 +9,8 @@ above it, and the lowest tenth what lies lower than nine tenths of the known cry
 compound of exactly a crystal's elements this flatters, so that those where it does are counted apart (``covered``),
 beside all crystals of the parts ``held_out`` and ``judge`` of which this is true. The labels ``heat_all`` are heats
 against the competing phases by other DFT settings; how well both agree on crystals of the part ``held_out`` is printed,
-and what the potential says of known crystals that are in range by their labels: a perfect design would do as well as
-they do. What does not relax is none of it.
+and what the potential says of known crystals that are in range by their labels, as a design that always hits would be.
+What does not relax is none of it.
 """
 
 from __future__ import annotations

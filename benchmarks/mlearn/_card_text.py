@@ -86,6 +86,10 @@ def members_section(members: list[Member]) -> str:
     return table(head, rows, left=2)
 
 
+def _pair(errors: dict[str, Any]) -> str:
+    return f"{errors['energy_rmse_mev_per_atom']:.2f} \\| {errors['forces_rmse_ev_per_ang']:.4f}"
+
+
 def _errors(member: Member) -> dict[str, tuple[float, float]]:
     """Return RMSE of energy (meV/atom) and force (eV/Å) by potential: ours, then those published."""
     ours = member.cross_validation["overall"]
@@ -103,10 +107,6 @@ def _against_mtp(members: list[Member]) -> str:
             (below if ours <= mtp else above).setdefault(quantity, []).append(m.element)
     where = [" and ".join(f"the {q} of {_and(e)}" for q, e in found.items()) or "nothing" for found in (below, above)]
     return f"By these numbers `mlearn` is at or below MTP for {where[0]};\nit is above MTP for {where[1]}."
-
-
-def _pair(errors: dict[str, Any]) -> str:
-    return f"{errors['energy_rmse_mev_per_atom']:.2f} \\| {errors['forces_rmse_ev_per_ang']:.4f}"
 
 
 def _same_frames(members: list[Member], linear: list[dict[str, Any]]) -> str:
@@ -165,8 +165,8 @@ def _without_slabs(members: list[Member]) -> str:
             [
                 m.element,
                 f"{m.cross_validation['overall']['n_structures']} ({slabs['n_structures']})",
-                f"{overall['energy_rmse_mev_per_atom']:.2f} \\| {overall['forces_rmse_ev_per_ang']:.4f}",
-                f"{slabs['energy_rmse_mev_per_atom']:.2f} \\| {slabs['forces_rmse_ev_per_ang']:.4f}",
+                _pair(overall),
+                _pair(slabs),
                 f"{without[0]:.2f} \\| {without[1]:.4f}",
             ]
         )
@@ -201,8 +201,8 @@ below were trained {folds} times, each time without one fold of the frames, take
 consecutive frames of a trajectory, and that fold was predicted. No network saw its fold, neither in training nor in
 choosing the epoch (on a tenth of the rest, or with `keep: last` not at all). Where they started from, a network trained
 on the energies of a SevenNet for other structures ([below](#how-it-was-trained)), is the same for all folds and saw no
-DFT of this collection. The networks that ship were trained in the same way on all frames, a ninth more, and have no
-test set of their own. The intervals are from resampled frames.
+DFT of this collection. The networks that ship were trained in the same way with no fold taken out, on a ninth more
+frames, and have no test set of their own. The intervals are from resampled frames.
 
 **The columns are not errors on the same frames.** `mlearn` is measured on the training files of the mlearn collection;
 the other columns are the authors' own potentials on the official test split, which we do not have. How many slabs a set
@@ -311,8 +311,8 @@ def grades_section(found: dict[str, dict[str, Any]]) -> str:
     head = ["", *[f"bin {k + 1}" for k in range(bins)], "rank correlation: atoms, frames", "largest"]
     page = "../../../docs/potentials.md#extrapolation-grade"
     return f"""Each file carries the statistics of its training frames ([extrapolation grade]({page});
-1 is the farthest in training). On the validation frames, in eight bins of equally many atoms, median grade: force RMSE
-in eV/Å:
+1 is the farthest in training). On the validation frames (their number is [above](#errors), and small with
+`keep: last`), in eight bins of equally many atoms, median grade: force RMSE in eV/Å:
 
 {table(head, rows)}
 
